@@ -1,0 +1,65 @@
+.DEFAULT_GOAL := help
+SHELL := /bin/sh
+BIN := .venv/bin
+STAMP := .venv/.installed
+PYTHON_FILES := services tests
+
+.PHONY: help setup demo test test-slow check format format-check lint types protos protos-check buf servers lock clean
+
+help: ## List every target
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
+
+$(STAMP): requirements.lock pyproject.toml .ci/setup
+	@.ci/setup
+	@touch $@
+
+setup: $(STAMP) ## Make the environment in .venv (python3 and a shell are enough)
+
+demo: $(STAMP) ## Align a small model end to end on the embedded stack
+	@$(BIN)/plumbline run pipelines/quickstart.yaml
+
+test: $(STAMP) ## Run the tests (under 15 minutes on 2 cores)
+	$(BIN)/pytest -m "not slow and not cluster" $(PYTEST_ARGS)
+
+test-slow: $(STAMP) ## Run the long tests: whole quickstarts, worker and service kills
+	$(BIN)/pytest -m slow $(PYTEST_ARGS)
+
+check: format-check lint types protos-check buf test ## What CI runs
+
+format: $(STAMP) ## Format the code
+	$(BIN)/ruff format $(PYTHON_FILES)
+	$(BIN)/ruff check --fix --quiet $(PYTHON_FILES)
+
+format-check: $(STAMP) ## Is the code formatted?
+	$(BIN)/ruff format --check $(PYTHON_FILES)
+
+lint: $(STAMP) ## Lint the code
+	$(BIN)/ruff check $(PYTHON_FILES)
+
+types: $(STAMP) ## Check the types, strictly
+	$(BIN)/mypy
+
+protos: $(STAMP) ## Generate the stubs in services/plumbline/v1 from protos/
+	$(BIN)/python -m grpc_tools.protoc -Iprotos --python_out=services --pyi_out=services \
+		--grpc_python_out=services protos/plumbline/v1/*.proto
+
+protos-check: $(STAMP) ## Do the stubs match protos/?
+	@generated=$$(mktemp -d) && trap 'rm -rf "$$generated"' EXIT && \
+	$(BIN)/python -m grpc_tools.protoc -Iprotos --python_out="$$generated" --pyi_out="$$generated" \
+		--grpc_python_out="$$generated" protos/plumbline/v1/*.proto && \
+	diff -r --exclude=__init__.py --exclude=__pycache__ "$$generated/plumbline/v1" services/plumbline/v1 \
+		|| { echo "stubs differ from protos/: run 'make protos'"; exit 1; }
+
+buf: ## Lint the wire contract and look for breaking changes
+	@.ci/buf
+
+servers: ## Build the real servers that integration tests start (needs Go; cached outside the repository)
+	@.ci/servers
+
+lock: $(STAMP) ## Resolve the dependencies anew into requirements.lock
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --all-extras --group dev \
+		--no-annotate --custom-compile-command "make lock" pyproject.toml --output-file requirements.lock
+
+clean: ## Stop the embedded stack and remove everything that was made
+	@[ ! -x $(BIN)/plumbline ] || $(BIN)/plumbline down || true
+	rm -rf .venv .plumbline
