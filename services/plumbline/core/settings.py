@@ -1,0 +1,179 @@
+"""Where things are and how to reach them: endpoints and secrets from the environment, nothing else.
+
+What a run does is configured in YAML; this module only says where its parts live. Values that the
+environment leaves out fall back to `<state>/endpoints.json`, which `plumbline up` writes:
+
+    {"services": {"reward": "127.0.0.1:4567"}, "redis_url": "redis://...", "store": "file:///..."}
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Self
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, model_validator
+
+from plumbline.core.errors import ConfigError
+from plumbline.core.validation import parse_config
+
+SERVICES = ("curation", "sampler", "reward", "trainer", "retriever", "evaluation", "pipeline")
+"""Names of the gRPC services; each has `PLUMBLINE_<NAME>_TARGET` and `PLUMBLINE_<NAME>_LISTEN`."""
+
+ENDPOINTS_FILE = "endpoints.json"
+DEFAULT_LISTEN = "127.0.0.1:0"
+DEFAULT_CACHE_BYTES = 20 * 2**30
+
+_VARIABLES = {
+    "state_dir": "PLUMBLINE_STATE_DIR",
+    "store": "PLUMBLINE_STORE",
+    "cache_bytes": "PLUMBLINE_CACHE_BYTES",
+    "redis_url": "REDIS_URL",
+    "metrics_listen": "PLUMBLINE_METRICS_LISTEN",
+    "token": "PLUMBLINE_TOKEN",
+    "tokens_file": "PLUMBLINE_TOKENS_FILE",
+    "tls_cert": "PLUMBLINE_TLS_CERT",
+    "tls_key": "PLUMBLINE_TLS_KEY",
+    "tls_ca": "PLUMBLINE_TLS_CA",
+    "otlp_endpoint": "OTEL_EXPORTER_OTLP_ENDPOINT",
+    "threads": "PLUMBLINE_THREADS",
+    "s3_endpoint": "PLUMBLINE_S3_ENDPOINT",
+    "s3_access_key": "PLUMBLINE_S3_ACCESS_KEY",
+    "s3_secret_key": "PLUMBLINE_S3_SECRET_KEY",
+    "s3_region": "PLUMBLINE_S3_REGION",
+}
+_IMPORT_ROOTS = "PLUMBLINE_IMPORT_ROOTS"
+
+
+class Settings(BaseModel):
+    """Endpoints and secrets of one process."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    state_dir: Path = Path(".plumbline")
+    """Local state: the embedded store, caches, logs, scratch."""
+    store: str = ""
+    """`file:///directory` or `s3://bucket/prefix`; empty means `<state_dir>/store`."""
+    cache_bytes: int = Field(DEFAULT_CACHE_BYTES, ge=0)
+    """Bound of the local artifact cache."""
+    redis_url: str | None = Field(None, repr=False)
+    """May hold a password, so it stays out of `repr`."""
+    targets: Mapping[str, str] = Field(default_factory=dict)
+    """gRPC target by service, where the environment names one; see `target`."""
+    listens: Mapping[str, str] = Field(default_factory=dict)
+    metrics_listen: str | None = None
+    """host:port of the Prometheus endpoint; None means no endpoint."""
+    token: SecretStr | None = None
+    """Bearer token that this process's clients send."""
+    tokens_file: Path | None = None
+    """Tokens and scopes that this process's servers accept."""
+    tls_cert: Path | None = None
+    tls_key: Path | None = None
+    tls_ca: Path | None = None
+    s3_endpoint: str = "https://s3.amazonaws.com"
+    s3_access_key: SecretStr | None = None
+    s3_secret_key: SecretStr | None = None
+    s3_region: str = "us-east-1"
+    otlp_endpoint: str | None = None
+    threads: int = Field(2, ge=1)
+    """torch threads per process."""
+    import_roots: tuple[Path, ...] | None = None
+    """Directories that `path:` inputs may come from; None means any."""
+
+    @model_validator(mode="after")
+    def _pairs_are_complete(self) -> Self:
+        if (self.tls_cert is None) != (self.tls_key is None):
+            raise ValueError(
+                f"PLUMBLINE_TLS_CERT={self.tls_cert} and PLUMBLINE_TLS_KEY={self.tls_key} "
+                "must be set together"
+            )
+        if (self.s3_access_key is None) != (self.s3_secret_key is None):
+            raise ValueError(
+                "PLUMBLINE_S3_ACCESS_KEY and PLUMBLINE_S3_SECRET_KEY must be set together"
+            )
+        return self
+
+    @classmethod
+    def from_environment(cls, environment: Mapping[str, str] | None = None) -> Settings:
+        """Settings from the environment, then from `<state>/endpoints.json`, then defaults.
+
+        Raises:
+            ConfigError: a variable's value is not accepted; `field` names the setting.
+        """
+        variables = os.environ if environment is None else environment
+        values: dict[str, Any] = {
+            name: variables[variable]
+            for name, variable in _VARIABLES.items()
+            if variables.get(variable)
+        }
+        values["targets"] = _by_service(variables, "TARGET")
+        values["listens"] = _by_service(variables, "LISTEN")
+        # Set but empty means that no path may be imported; unset means any.
+        if _IMPORT_ROOTS in variables:
+            values["import_roots"] = tuple(filter(None, variables[_IMPORT_ROOTS].split(os.pathsep)))
+        state_dir = Path(values.get("state_dir", ".plumbline")).absolute()
+        endpoints = read_endpoints(state_dir)
+        values["state_dir"] = state_dir
+        values.setdefault("store", endpoints.get("store") or f"file://{state_dir / 'store'}")
+        values.setdefault("redis_url", endpoints.get("redis_url"))
+        try:
+            return parse_config(cls, values)
+        except ConfigError as error:
+            variable = _VARIABLES.get(error.field or "", "the environment")
+            raise ConfigError(f"{variable}: {error.message}", field=error.field) from None
+
+    @property
+    def store_url(self) -> str:
+        return self.store or f"file://{self.state_dir.absolute() / 'store'}"
+
+    @property
+    def cache_dir(self) -> Path:
+        return self.state_dir / "cache"
+
+    @property
+    def scratch_dir(self) -> Path:
+        return self.state_dir / "scratch"
+
+    def target(self, service: str) -> str | None:
+        """Address of a running service, or None.
+
+        `endpoints.json` is read anew on each call, because services come and go. The job service
+        is mounted on the pipeline service, which answers for it unless it has a target of its own.
+        """
+        running = read_endpoints(self.state_dir).get("services") or {}
+        found = self.targets.get(service) or running.get(service)
+        if found is None and service == "jobs":
+            return self.target("pipeline")
+        return found
+
+    def listen(self, service: str) -> str:
+        """host:port that a service's server binds; port 0 takes a free one."""
+        return self.listens.get(service, DEFAULT_LISTEN)
+
+
+def read_endpoints(state_dir: Path) -> Mapping[str, Any]:
+    """Content of `<state>/endpoints.json`; empty where nothing was started.
+
+    Raises:
+        ConfigError: the file is not a JSON object.
+    """
+    path = state_dir / ENDPOINTS_FILE
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return {}
+    try:
+        endpoints = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise ConfigError(f"{path} is not JSON: {error}; remove it or run `plumbline up`") from None
+    if not isinstance(endpoints, dict):
+        raise ConfigError(f"{path} holds {type(endpoints).__name__}; a JSON object is accepted")
+    return endpoints
+
+
+def _by_service(variables: Mapping[str, str], suffix: str) -> dict[str, str]:
+    names = (*SERVICES, "jobs")
+    found = {name: variables.get(f"PLUMBLINE_{name.upper()}_{suffix}") for name in names}
+    return {name: value for name, value in found.items() if value}

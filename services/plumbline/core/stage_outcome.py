@@ -1,0 +1,95 @@
+"""What a worker and a stage's process tell each other: trace headers in, the outcome out."""
+
+from __future__ import annotations
+
+import os
+from enum import StrEnum
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from plumbline.core.errors import (
+    CancelledError,
+    DeadlineExceededError,
+    PlumblineError,
+    ResourceExhaustedError,
+    StorageFullError,
+    UnavailableError,
+)
+
+_FINAL_CODES = frozenset(
+    {
+        "INVALID_ARGUMENT",
+        "NOT_FOUND",
+        "ALREADY_EXISTS",
+        "FAILED_PRECONDITION",
+        "DATA_LOSS",
+        "UNAUTHENTICATED",
+        "PERMISSION_DENIED",
+    }
+)
+"""Codes of errors that another attempt would meet again."""
+
+LONGEST_WHY = 2000
+
+TRACE_HEADERS_VARIABLE = "PLUMBLINE_TRACE_HEADERS"
+"""Holds the headers of `telemetry.outgoing_headers` as JSON, so that the job's spans and logs join
+the request that made it."""
+
+
+class Verdict(StrEnum):
+    """What the worker should do with the job."""
+
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    """At once: another attempt would fail alike."""
+    CRASHED = "crashed"
+    """Try again, up to the attempt cap."""
+    UNAVAILABLE = "unavailable"
+    """Try again later: a part that the stage needs did not answer."""
+    CANCELLED = "cancelled"
+
+
+class Outcome(BaseModel):
+    """One attempt's end."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    verdict: Verdict
+    why: str
+    code: str = ""
+    artifact: str = ""
+
+    def write(self, path: Path) -> None:
+        """Put the outcome in place at once, so that the worker sees all of it or nothing."""
+        partial = path.with_suffix(".partial")
+        partial.write_text(self.model_dump_json(), encoding="utf-8")
+        os.replace(partial, path)
+
+    @classmethod
+    def read(cls, path: Path) -> Outcome | None:
+        """The outcome at `path`; None where the process ended without a complete one."""
+        try:
+            return cls.model_validate_json(path.read_bytes())
+        except (FileNotFoundError, ValidationError):
+            return None
+
+
+def outcome_of_error(error: BaseException) -> Outcome:
+    """Sort an error that ended a stage."""
+    why = f"{type(error).__name__}: {error}"[:LONGEST_WHY]
+    if not isinstance(error, PlumblineError):
+        return Outcome(verdict=Verdict.CRASHED, why=why, code="INTERNAL")
+    return Outcome(verdict=_verdict(error), why=error.message[:LONGEST_WHY], code=error.code)
+
+
+def _verdict(error: PlumblineError) -> Verdict:
+    if isinstance(error, CancelledError):
+        return Verdict.CANCELLED
+    if error.code in _FINAL_CODES:
+        return Verdict.FAILED
+    # A full disk does not empty itself while a worker waits; an overloaded service does.
+    waits = UnavailableError, DeadlineExceededError, ResourceExhaustedError
+    if isinstance(error, waits) and not isinstance(error, StorageFullError):
+        return Verdict.UNAVAILABLE
+    return Verdict.CRASHED

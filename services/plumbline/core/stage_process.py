@@ -1,0 +1,205 @@
+"""One attempt at a job, in a process of its own.
+
+The worker starts it as `python -m plumbline.stage_process JOB_ID ...`, so that native code which
+crashes, leaks or is killed for memory takes no other job along. The process ends with its worker,
+reports progress under the lease that it was given, and leaves its outcome in a file.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ctypes
+import json
+import logging
+import os
+import signal
+import sys
+import threading
+import time
+from collections import deque
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import FrameType
+
+from plumbline.core.artifacts import open_configured_store
+from plumbline.core.errors import ConfigError, ConflictError, PlumblineError
+from plumbline.core.jobs import Job, JobStore, Lease
+from plumbline.core.settings import Settings
+from plumbline.core.stage_outcome import TRACE_HEADERS_VARIABLE, Outcome, Verdict, outcome_of_error
+from plumbline.core.stages import Stage, run_stage
+from plumbline.core.telemetry import (
+    REQUEST_ID_KEY,
+    bind_log_context,
+    configure_logging,
+    configure_tracing,
+    span,
+)
+from plumbline.core.validation import closest
+
+FLUSH_PERIOD_S = 0.25
+_AWAY_PAUSE_S = 2.0
+_ROWS_HELD = 20_000
+_PR_SET_PDEATHSIG = 1
+
+logger = logging.getLogger(__name__)
+
+
+def main(stages: Mapping[str, Stage], argv: Sequence[str] | None = None) -> int:
+    """Run one attempt; the exit status is 0 when it succeeded."""
+    arguments = _parse(argv)
+    die_with_worker()
+    settings = Settings.from_environment()
+    configure_logging("job")
+    if settings.otlp_endpoint:
+        configure_tracing("job", settings.otlp_endpoint)
+    lease = Lease(arguments.job_id, arguments.owner, arguments.fencing_token, arguments.attempt)
+    headers: dict[str, str] = json.loads(os.environ.get(TRACE_HEADERS_VARIABLE) or "{}")
+    with (
+        bind_log_context(job_id=lease.job_id, request_id=headers.get(REQUEST_ID_KEY)),
+        span("plumbline.stage", kind="CONSUMER", carrier=headers),
+    ):
+        outcome = _attempt(stages, settings, lease)
+        outcome.write(arguments.outcome)
+    return 0 if outcome.verdict is Verdict.SUCCEEDED else 1
+
+
+def die_with_worker() -> None:
+    """Tie this process's life to its worker's, even if that is killed without a chance to act.
+
+    The worker holds the other end of stdin: its end takes down the whole process group. The
+    kernel's parent-death signal covers native code that keeps Python's threads from running.
+    """
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    threading.Thread(target=_await_worker_death, name="lifeline", daemon=True).start()
+
+
+def _await_worker_death() -> None:
+    while os.read(0, 64):
+        pass
+    os.killpg(os.getpgrp(), signal.SIGKILL)
+
+
+def _attempt(stages: Mapping[str, Stage], settings: Settings, lease: Lease) -> Outcome:
+    jobs = JobStore(settings.redis_url)
+    reporter = JobReporter(jobs, lease)
+    signal.signal(signal.SIGTERM, reporter.on_terminate)
+    try:
+        job = jobs.get(lease.job_id)
+        logger.info("attempt %d of stage %s starts", lease.attempt, job.kind)
+        with span(job.kind):
+            return _run(job, stages, settings, reporter)
+    # The outcome carries every error to the worker, which decides what becomes of the job.
+    except Exception as error:
+        outcome = outcome_of_error(error)
+        # A known error needs no stack; the user reads the message.
+        expected = isinstance(error, PlumblineError)
+        logger.error("attempt ended: %s", outcome.why, exc_info=None if expected else error)
+        return outcome
+    finally:
+        reporter.close()
+
+
+def _run(
+    job: Job, stages: Mapping[str, Stage], settings: Settings, reporter: JobReporter
+) -> Outcome:
+    stage = stages.get(job.kind)
+    if stage is None:
+        raise ConfigError(
+            f"this worker knows no stage {job.kind!r}{closest(job.kind, set(stages))}; it may run "
+            "an older version than the one that took the job",
+            field="stage",
+        )
+    store = open_configured_store(settings)
+    started = time.monotonic()
+    artifact, cached = run_stage(
+        stage,
+        job.spec["config"],
+        job.spec["inputs"],
+        store=store,
+        settings=settings,
+        reporter=reporter,
+    )
+    seconds = time.monotonic() - started
+    logger.info("artifact %s %s after %.2f s", artifact.id, "found" if cached else "made", seconds)
+    why = "Found the artifact of an earlier run" if cached else f"Made by attempt {job.attempts}"
+    return Outcome(verdict=Verdict.SUCCEEDED, why=why, artifact=artifact.id)
+
+
+class JobReporter:
+    """Writes a stage's progress and metrics to its job, from a thread of its own.
+
+    The stage never waits for the broker: while that is away, the newest rows are held back.
+    """
+
+    def __init__(self, jobs: JobStore, lease: Lease) -> None:
+        self._jobs = jobs
+        self._lease = lease
+        self._lock = threading.Lock()
+        self._rows: deque[tuple[int, Mapping[str, float]]] = deque(maxlen=_ROWS_HELD)
+        self._progress: tuple[int, int, str] | None = None
+        self._stop_reason: str | None = None
+        self._closing = threading.Event()
+        self._thread = threading.Thread(target=self._flush_often, name="reporter", daemon=True)
+        self._thread.start()
+
+    def progress(self, done: int, total: int, message: str) -> None:
+        with self._lock:
+            self._progress = (done, total, message)
+
+    def log_metrics(self, step: int, values: Mapping[str, float]) -> None:
+        with self._lock:
+            self._rows.append((step, dict(values)))
+
+    def cancel_reason(self) -> str | None:
+        return self._stop_reason
+
+    def on_terminate(self, _signal: int, _frame: FrameType | None) -> None:
+        """SIGTERM: the worker wants the stage to end at its next report."""
+        self._stop_reason = self._stop_reason or "the worker stopped this attempt"
+
+    def close(self) -> None:
+        """Write what is left and stop the thread."""
+        self._closing.set()
+        self._thread.join()
+
+    def _flush_often(self) -> None:
+        pause = FLUSH_PERIOD_S
+        while not self._closing.wait(pause):
+            pause = FLUSH_PERIOD_S if self._flush() else _AWAY_PAUSE_S
+        self._flush()
+
+    def _flush(self) -> bool:
+        """Whether the broker took everything."""
+        with self._lock:
+            rows, self._rows = list(self._rows), deque(maxlen=_ROWS_HELD)
+            progress, self._progress = self._progress, None
+        try:
+            if rows:
+                self._heed(self._jobs.append_metric_rows(self._lease, rows))
+                rows = []
+            if progress is not None:
+                self._heed(self._jobs.report_progress(self._lease, *progress))
+        except ConflictError as error:
+            self._stop_reason = error.message
+        except PlumblineError as error:  # the broker is away or full
+            logger.warning("progress is held back: %s", error)
+            with self._lock:
+                self._rows = deque([*rows, *self._rows], maxlen=_ROWS_HELD)
+                self._progress = self._progress or progress
+            return False
+        return True
+
+    def _heed(self, cancel_requested: bool) -> None:
+        if cancel_requested:
+            self._stop_reason = self._stop_reason or "the job was cancelled"
+
+
+def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="plumbline.stage_process", description=__doc__)
+    parser.add_argument("job_id")
+    parser.add_argument("--owner", required=True, help="who holds the lease")
+    parser.add_argument("--fencing-token", type=int, required=True)
+    parser.add_argument("--attempt", type=int, required=True)
+    parser.add_argument("--outcome", type=Path, required=True, help="file for the outcome")
+    return parser.parse_args(argv)
