@@ -1,0 +1,6 @@
+"""The quickstart's small, honest world: seeded text, people's judgements, and an oracle.
+
+`generator.build_world` makes a raw corpus, demonstrations, prompts and rules from a
+`config.WorldConfig`; `annotators.grade_pair` is the simulated panel that compares replies;
+`oracle.judge` says what a reply does, independently of every reward model.
+"""
