@@ -1,0 +1,1 @@
+"""Model code that several services share: checkpoints, chat formats, reward models."""

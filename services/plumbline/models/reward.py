@@ -1,0 +1,219 @@
+"""Reward models: a backbone with a scalar head, and the files that hold one.
+
+Legend: B batch, T tokens, H hidden size.
+
+A reward-model directory is the backbone in the Hugging Face layout plus `reward_head.safetensors`
+(`weight` [1, H], `bias` [1]) and `reward_model.json` (`RewardModelCard`).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal, Self
+
+import torch
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from plumbline.core.errors import CheckpointError, FailedPreconditionError
+from plumbline.data.records import Message
+from plumbline.data.template import Template
+from plumbline.models.batching import length_sorted_batches, pad_right
+from plumbline.models.chat import ChatFormat
+from plumbline.models.checkpoint import is_decoder, load_encoder_or_decoder, save_model
+
+HEAD_FILE = "reward_head.safetensors"
+CARD_FILE = "reward_model.json"
+
+Pooling = Literal["last", "cls", "mean"]
+
+
+class RewardModelCard(BaseModel):
+    """What a reward model judges and how its input is laid out."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    head: Literal["helpfulness", "safety", "preference"] = "preference"
+    pooling: Pooling = "last"
+    """`last`: the last token, for decoders. `cls` and `mean`: for encoders."""
+    max_length: int = Field(512, gt=0)
+    """Tokens; longer input loses its beginning, since the response stands at the end."""
+    template: Template = "chat"
+
+
+class RewardModel(nn.Module):
+    """Scores a prompt with a response.
+
+    The score is a logit: the sigmoid of the difference of two scores is the probability that the
+    first response is preferred (Bradley-Terry).
+    """
+
+    def __init__(
+        self,
+        backbone: PreTrainedModel,
+        tokenizer: PreTrainedTokenizerBase,
+        card: RewardModelCard,
+    ) -> None:
+        super().__init__()
+        if card.pooling == "last" and not is_decoder(backbone):
+            raise FailedPreconditionError(
+                f"pooling 'last' needs a decoder; {backbone.config.model_type} is an encoder: "
+                "choose 'cls' or 'mean'"
+            )
+        self.backbone = backbone
+        self.tokenizer = tokenizer
+        self.card = card
+        self.format = ChatFormat(tokenizer, template=card.template)
+        self.head = nn.Linear(backbone.config.hidden_size, 1, dtype=backbone.dtype)
+
+    @classmethod
+    def create(
+        cls,
+        backbone: PreTrainedModel,
+        tokenizer: PreTrainedTokenizerBase,
+        card: RewardModelCard,
+        *,
+        seed: int,
+    ) -> Self:
+        """A reward model with a fresh head: weights N(0, 1 / (H + 1)), bias 0.
+
+        Source: Stiennon et al. 2020, arXiv:2009.01325, appendix B.1.
+        """
+        model = cls(backbone, tokenizer, card)
+        generator = torch.Generator().manual_seed(seed)
+        std = (backbone.config.hidden_size + 1) ** -0.5
+        nn.init.normal_(model.head.weight, std=std, generator=generator)
+        nn.init.zeros_(model.head.bias)
+        return model
+
+    @classmethod
+    def load(cls, directory: Path, dtype: str = "float32") -> Self:
+        """Load a directory that `save` wrote, in evaluation mode.
+
+        Raises:
+            CheckpointError: a file is missing, damaged or of another shape.
+        """
+        directory = Path(directory)
+        card = read_card(directory)
+        if not (directory / HEAD_FILE).is_file():
+            raise CheckpointError(
+                f"{HEAD_FILE} is missing from {directory.name}", reason="CHECKPOINT_INCOMPLETE"
+            )
+        backbone, tokenizer = load_encoder_or_decoder(directory, dtype)
+        model = cls(backbone, tokenizer, card)
+        try:
+            model.head.load_state_dict(load_file(directory / HEAD_FILE))
+        except (RuntimeError, ValueError, OSError) as error:
+            raise CheckpointError(f"{HEAD_FILE} does not fit the backbone: {error}") from error
+        return model.eval()
+
+    def save(self, directory: Path) -> None:
+        """Write backbone, tokenizer, head and card; same model, same bytes."""
+        directory = Path(directory)
+        save_model(self.backbone, self.tokenizer, directory)
+        head = {name: tensor.contiguous() for name, tensor in self.head.state_dict().items()}
+        save_file(head, directory / HEAD_FILE, metadata={"format": "pt"})
+        card = json.dumps(self.card.model_dump(), indent=2, sort_keys=True) + "\n"
+        (directory / CARD_FILE).write_text(card, encoding="utf-8")
+
+    def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+        """Scores [B] of token ids [B, T]; the mask [B, T] is True at tokens, on either side."""
+        mask = attention_mask.bool()
+        options: dict[str, Any] = {}
+        padded_left = not bool(mask[:, 0].all())
+        if padded_left:
+            options["position_ids"] = (mask.long().cumsum(dim=1) - 1).clamp_min(0)
+        # No token of a decoder sees padding on the right; without a mask the kernel is faster.
+        if padded_left or self.card.pooling != "last":
+            options["attention_mask"] = mask.long()
+        if self.card.pooling == "last":
+            options["use_cache"] = False
+        hidden = self.backbone(input_ids=input_ids, **options).last_hidden_state
+        scores: Tensor = self.head(_pool(hidden, mask, self.card.pooling)).squeeze(-1)
+        return scores.float()
+
+    @torch.no_grad()
+    def score(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+        """`forward` without gradients."""
+        scores: Tensor = self(input_ids, attention_mask)
+        return scores
+
+    def encode(
+        self, prompt: Sequence[Message], response: str, *, literal: bool = False
+    ) -> list[int]:
+        """Token ids of a prompt with its response, at most `max_length`, the end kept.
+
+        Args:
+            literal: see `ChatFormat.encode_response`.
+        """
+        ids = self.format.encode_prompt(prompt)
+        ids += self.format.encode_response(response, literal=literal)
+        opening = self.tokenizer.cls_token_id
+        if len(ids) > self.card.max_length and self.card.pooling != "last" and opening is not None:
+            # Encoders were trained with their class token in front.
+            return [opening, *ids[len(ids) - self.card.max_length + 1 :]]
+        return ids[-self.card.max_length :]
+
+    @torch.no_grad()
+    def score_responses(
+        self,
+        prompts: Sequence[Sequence[Message]],
+        responses: Sequence[str],
+        *,
+        tokens_per_batch: int = 8192,
+    ) -> Tensor:
+        """Scores [N] of N prompts with one response each, in their order.
+
+        A control token that is spelled out in a response counts as ordinary text: a policy may
+        have sampled its characters, and one odd response must not fail all.
+        """
+        encoded = [self.encode(p, r, literal=True) for p, r in zip(prompts, responses, strict=True)]
+        return self.score_encoded(encoded, tokens_per_batch=tokens_per_batch)
+
+    @torch.no_grad()
+    def score_encoded(
+        self, encoded: Sequence[Sequence[int]], *, tokens_per_batch: int = 8192
+    ) -> Tensor:
+        """Scores [N] of N sequences that `encode` made."""
+        scores = torch.zeros(len(encoded))
+        device = self.head.weight.device
+        lengths = [len(ids) for ids in encoded]
+        for batch in length_sorted_batches(lengths, tokens_per_batch=tokens_per_batch):
+            ids, mask = pad_right([encoded[i] for i in batch], self.format.pad_id)
+            scores[batch] = self(ids.to(device), mask.to(device)).cpu()
+        return scores
+
+
+def read_card(directory: Path) -> RewardModelCard:
+    """The card of a reward-model directory.
+
+    Raises:
+        CheckpointError: the directory holds none, or a damaged one.
+    """
+    path = Path(directory) / CARD_FILE
+    try:
+        return RewardModelCard.model_validate_json(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise CheckpointError(
+            f"{CARD_FILE} is missing from {path.parent.name}; it is no reward model",
+            reason="NOT_A_REWARD_MODEL",
+        ) from None
+    except (ValidationError, UnicodeDecodeError) as error:
+        raise CheckpointError(f"{CARD_FILE} is damaged: {error}") from error
+
+
+def _pool(hidden: Tensor, mask: Tensor, pooling: Pooling) -> Tensor:
+    """One vector [B, H] for each sequence of hidden states [B, T, H] under a mask [B, T]."""
+    rows = torch.arange(hidden.shape[0], device=hidden.device)
+    if pooling == "mean":
+        weights = mask.unsqueeze(-1).to(hidden.dtype)
+        return (hidden * weights).sum(dim=1) / weights.sum(dim=1).clamp_min(1)
+    columns = torch.arange(hidden.shape[1], device=hidden.device).expand(mask.shape)
+    if pooling == "cls":
+        return hidden[rows, columns.masked_fill(~mask, hidden.shape[1]).amin(dim=1)]
+    # By mask, not by pad id: pad and end-of-sequence may be the same token.
+    return hidden[rows, columns.masked_fill(~mask, -1).amax(dim=1)]

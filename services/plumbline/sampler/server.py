@@ -1,0 +1,43 @@
+"""`python -m plumbline.sampler.server`: settings -> engine -> service -> serve."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import grpc
+
+from plumbline.core.artifacts import open_configured_store
+from plumbline.core.rpc import DeferredServicer, serve
+from plumbline.core.settings import Settings
+from plumbline.models.references import ModelReferences
+from plumbline.v1 import sampler_pb2, sampler_pb2_grpc
+
+
+def main() -> None:
+    settings = Settings.from_environment()
+    store = open_configured_store(settings)
+
+    def make() -> sampler_pb2_grpc.SamplerServiceServicer:
+        # Imported here, because torch takes seconds and the server should answer before.
+        import torch
+
+        from plumbline.sampler.engine import SamplerEngine
+        from plumbline.sampler.service import SamplerService
+
+        torch.set_num_threads(settings.threads)
+        references = ModelReferences(store, import_roots=settings.import_roots)
+        return SamplerService(SamplerEngine(references))
+
+    def register(server: grpc.aio.Server) -> Sequence[str]:
+        service = sampler_pb2.DESCRIPTOR.services_by_name["SamplerService"]
+        sampler_pb2_grpc.add_SamplerServiceServicer_to_server(
+            DeferredServicer(service, make),
+            server,  # type: ignore[arg-type]
+        )
+        return [service.full_name]
+
+    serve("sampler", register, settings=settings)
+
+
+if __name__ == "__main__":
+    main()
