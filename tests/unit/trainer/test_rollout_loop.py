@@ -1,0 +1,327 @@
+"""The rollout loop, rejection sampling and PPO, with the real sampler and a scorer of letters."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+from torch.testing import assert_close
+
+from plumbline.core.errors import FailedPreconditionError, InvalidInputError
+from plumbline.data.records import Prompt, Rollout, user
+from plumbline.models.chat import ChatFormat
+from plumbline.trainer.config import CombinedReward, PPOConfig, RejectionSamplingConfig
+from plumbline.trainer.recipes.ppo import PPO, AdaptiveKL, Experience, Outcome
+from plumbline.trainer.recipes.rejection_sampling import select_best, train_rejection_sampling
+from plumbline.trainer.rollout import (
+    ColocatedSampler,
+    collect_rollouts,
+    prompt_seeds,
+    rollout_scores,
+)
+
+PROMPTS = [Prompt(str(i), (user("the cat" + " sat" * i),), kind="helpful") for i in range(6)]
+
+
+class LetterScorer:
+    """Share of lower-case letters: a reward that a random policy can raise quickly."""
+
+    def score(self, prompts: Sequence[Prompt], responses: Sequence[str]) -> Mapping[str, Tensor]:
+        shares = [sum("a" <= c <= "z" for c in text) / max(len(text), 1) for text in responses]
+        return {"letters": torch.tensor(shares)}
+
+
+@pytest.fixture
+def chat(tiny_tokenizer: Any) -> ChatFormat:
+    return ChatFormat(tiny_tokenizer)
+
+
+def ppo_config(**changes: Any) -> PPOConfig:
+    values: dict[str, Any] = {
+        "learning_rate": 3e-3,
+        "iterations": 4,
+        "prompts_per_iteration": 12,
+        "responses_per_prompt": 2,
+        "minibatch_size": 12,
+        "max_response_tokens": 8,
+        "kl_coef": 0.01,
+        "log_every": 1,
+        "warmup_share": 0.0,
+    }
+    return PPOConfig(**(values | changes))
+
+
+def run_ppo(
+    model: Any, chat: ChatFormat, config: PPOConfig, context: Any
+) -> tuple[Outcome, list[dict[str, float]]]:
+    sampler = ColocatedSampler(model, chat, policy_id="base")
+    ppo = PPO(model, chat, sampler, LetterScorer(), config, context)
+    return ppo.train(PROMPTS), ppo.run.curves
+
+
+def collect(model: Any, chat: ChatFormat, **changes: Any) -> list[Rollout]:
+    arguments: dict[str, Any] = {
+        "k": 3,
+        "temperatures": (1.0,),
+        "top_p": 1.0,
+        "max_response_tokens": 6,
+        "rows_per_batch": 256,
+        "seed": 0,
+        "iteration": 0,
+    }
+    sampler = ColocatedSampler(model, chat, policy_id="base")
+    return collect_rollouts(sampler, LetterScorer(), PROMPTS, chat=chat, **(arguments | changes))
+
+
+def test_rollouts_are_prompt_major_scored_and_repeatable(
+    tiny_llama: Callable[..., Any], chat: ChatFormat
+) -> None:
+    rollouts = collect(tiny_llama(), chat)
+
+    assert [r.prompt_id for r in rollouts] == [p.id for p in PROMPTS for _ in range(3)]
+    assert rollouts == collect(tiny_llama(), chat)
+    for rollout in rollouts:
+        assert rollout.prompt_token_ids == tuple(chat.encode_prompt(rollout.prompt))
+        assert len(rollout.logprobs) == len(rollout.response_token_ids)
+        assert rollout.response == chat.decode(rollout.response_token_ids)
+        assert set(rollout.scores) == {"letters"}
+
+
+def test_rollouts_differ_by_seed_and_iteration_not_by_batch(
+    tiny_llama: Callable[..., Any], chat: ChatFormat
+) -> None:
+    def responses(**changes: Any) -> list[tuple[int, ...]]:
+        return [r.response_token_ids for r in collect(tiny_llama(), chat, **changes)]
+
+    assert responses() == responses(rows_per_batch=3)
+    assert responses() != responses(seed=1)
+    assert responses() != responses(iteration=1)
+
+
+def test_no_two_iterations_share_a_seed() -> None:
+    seeds = [s for i in range(3) for run in (0, 1) for s in prompt_seeds(5, seed=run, iteration=i)]
+
+    assert len(set(seeds)) == len(seeds)
+
+
+def scored(index: int, prompt: str = "p", kind: str = "helpful", **scores: float) -> Rollout:
+    return Rollout(
+        id=str(index),
+        prompt_id=prompt,
+        prompt=(user("hi"),),
+        response="yes",
+        prompt_token_ids=(1, 40),
+        response_token_ids=(50 + index, 2),
+        logprobs=(0.0, 0.0),
+        finish_reason="stop",
+        temperature=1.0,
+        seed=index,
+        policy_id="x",
+        scores=scores,
+        metadata={"kind": kind},
+    )
+
+
+def test_both_heads_combine_as_in_llama_2() -> None:
+    # sigmoid(-2) = 0.12 lies under 0.15, sigmoid(-1.7) = 0.154 above.
+    rollouts = [
+        scored(0, helpfulness=5.0, safety=1.0),
+        scored(1, helpfulness=5.0, safety=-2.0),
+        scored(2, helpfulness=5.0, safety=-1.7),
+        scored(3, helpfulness=5.0, safety=3.0, kind="harmful"),
+    ]
+
+    assert rollout_scores(rollouts, CombinedReward()).tolist() == pytest.approx(
+        [5.0, -2.0, 5.0, 3.0]
+    )
+    assert rollout_scores([scored(0, safety=2.0)], CombinedReward()).tolist() == [2.0]
+    with pytest.raises(InvalidInputError, match="letters, safety"):
+        rollout_scores([scored(0, letters=1.0, safety=2.0)], CombinedReward())
+
+
+def test_best_finished_response_is_kept_first_on_ties() -> None:
+    config = RejectionSamplingConfig(responses_per_prompt=3)
+    group = [scored(0, letters=1.0), scored(1, letters=3.0), scored(2, letters=3.0)]
+    unfinished = [dataclasses.replace(scored(3, "q", letters=9.0), finish_reason="length")]
+    others = [scored(4, "q", letters=0.5), scored(5, "q", letters=0.1)]
+
+    selection = select_best(group + unfinished + others, config)
+
+    assert [example.token_ids[2] for example in selection.examples] == [51, 54]
+    assert selection.examples[0].response_mask == [False, False, True, True]
+    assert selection.best_score == pytest.approx((3.0 + 0.5) / 2)
+    assert selection.mean_score == pytest.approx((1 + 3 + 3 + 9 + 0.5 + 0.1) / 6)
+    with pytest.raises(FailedPreconditionError, match="minimum_score=100"):
+        select_best(group, config.model_copy(update={"minimum_score": 100.0}))
+
+
+def test_rejection_sampling_raises_the_score_and_resumes_within_a_round(
+    tiny_llama: Callable[..., Any],
+    chat: ChatFormat,
+    make_context: Callable[..., Any],
+    interrupted: type[Exception],
+) -> None:
+    config = RejectionSamplingConfig(
+        learning_rate=5e-3,
+        responses_per_prompt=8,
+        rounds=2,
+        epochs=20,
+        batch_size=3,
+        max_response_tokens=8,
+        keep_unfinished=True,
+        keep_rollouts="all",
+        checkpoint_every=9,
+        log_every=1,
+    )
+
+    def train(context: Any) -> tuple[list[dict[str, float]], list[float], list[Rollout]]:
+        model = tiny_llama()
+        sampler = ColocatedSampler(model, chat, policy_id="base")
+        run, selections, rollouts = train_rejection_sampling(
+            model, PROMPTS, sampler, LetterScorer(), config, context, chat=chat
+        )
+        return run.curves, [s.mean_score for s in selections], rollouts
+
+    whole = train(make_context("whole"))
+    broken = make_context("broken", interrupt_at=50)
+    with pytest.raises(interrupted):
+        train(broken)
+    broken.interrupt_at = None
+    resumed = train(broken)
+
+    assert whole[1][1] > whole[1][0] + 0.1
+    assert len(whole[2]) == 2 * 6 * 8
+    assert resumed[0] == whole[0]
+    assert resumed[1] == whole[1]
+    assert [r.response_token_ids for r in resumed[2]] == [r.response_token_ids for r in whole[2]]
+
+
+def test_unchanged_policy_has_no_kl_and_no_clipped_ratio(
+    tiny_llama: Callable[..., Any], chat: ChatFormat, make_context: Callable[..., Any]
+) -> None:
+    config = ppo_config(iterations=1, learning_rate=1e-12, temperature=1.3)
+
+    outcome, curves = run_ppo(tiny_llama(), chat, config, make_context())
+
+    assert curves[0]["kl"] == 0
+    assert curves[0]["clip_share"] == 0
+    # The trainer's logprobs are the sampler's, temperature included.
+    assert curves[0]["sampler_gap"] < 1e-4
+    assert outcome.final_kl.value == pytest.approx(0, abs=1e-5)
+
+
+@pytest.mark.parametrize("value_model", ["shared", "separate"])
+def test_ppo_raises_the_score(
+    tiny_llama: Callable[..., Any],
+    chat: ChatFormat,
+    make_context: Callable[..., Any],
+    value_model: Any,
+) -> None:
+    config = ppo_config(iterations=8, value_model=value_model)
+
+    outcome, curves = run_ppo(tiny_llama(), chat, config, make_context())
+
+    assert outcome.final_scores.value > outcome.initial_scores.value + 0.15
+    assert outcome.iterations == len(curves) == 8
+    assert not outcome.rolled_back
+    assert len(outcome.rollouts) == 24
+
+
+def test_microbatches_change_no_ppo_gradient(
+    tiny_llama: Callable[..., Any], chat: ChatFormat, make_context: Callable[..., Any]
+) -> None:
+    found = []
+    for name, budget in (("whole", 4096), ("parts", 40)):
+        model = tiny_llama()
+        config = ppo_config(tokens_per_microbatch=budget)
+        sampler = ColocatedSampler(model, chat, policy_id="base")
+        ppo = PPO(model, chat, sampler, LetterScorer(), config, make_context(name))
+        experience, _ = ppo._prepare(ppo._collect(PROMPTS, 0))
+        ppo._step(experience, 0)
+        found.append({n: p.grad.clone() for n, p in model.named_parameters()})
+
+    for name, gradient in found[0].items():
+        assert_close(found[1][name], gradient, atol=1e-6, rtol=1e-3)
+
+
+def test_selected_rows_lose_only_common_padding() -> None:
+    mask = torch.tensor([[False, True, True, True], [True, True, False, False]])
+    tensors = [torch.arange(8).view(2, 4)] + [torch.zeros(2, 4)] * 5
+    experience = Experience(tensors[0], mask, *tensors[1:])
+
+    one = experience.select(torch.tensor([1]))
+
+    assert one.input_ids.tolist() == [[4, 5]]
+    assert experience.select(torch.tensor([1, 0])).input_ids.shape == (2, 4)
+
+
+def test_policy_within_the_kl_bound_is_handed_on(
+    tiny_llama: Callable[..., Any], chat: ChatFormat, make_context: Callable[..., Any]
+) -> None:
+    free, free_curves = run_ppo(tiny_llama(), chat, ppo_config(iterations=6), make_context("free"))
+    bound = free_curves[3]["kl.upper"]
+    assert free.final_kl.high > bound
+    model = tiny_llama()
+
+    outcome, curves = run_ppo(
+        model, chat, ppo_config(iterations=6, max_kl=bound * 1.001), make_context("bound")
+    )
+
+    assert outcome.rolled_back
+    assert outcome.final_kl.high <= bound * 1.001
+    # The same policy as a run that stops there by itself.
+    again = tiny_llama()
+    run_ppo(again, chat, ppo_config(iterations=outcome.iterations), make_context("again"))
+    for name, parameter in model.named_parameters():
+        assert torch.equal(parameter, again.get_parameter(name))
+    assert outcome.iterations < 6
+    assert curves[-1]["step"] == outcome.iterations + 1
+
+
+def test_resumed_ppo_repeats_the_uninterrupted_run(
+    tiny_llama: Callable[..., Any],
+    chat: ChatFormat,
+    make_context: Callable[..., Any],
+    interrupted: type[Exception],
+) -> None:
+    config = ppo_config(
+        iterations=5,
+        checkpoint_every=2,
+        kl_controller="adaptive",
+        target_kl=0.1,
+        kl_horizon=50,
+        max_kl=50.0,
+        keep_rollouts="all",
+    )
+    model = tiny_llama()
+    whole, curves = run_ppo(model, chat, config, make_context("whole"))
+    broken = make_context("broken", interrupt_at=3)
+    with pytest.raises(interrupted):
+        run_ppo(tiny_llama(), chat, config, broken)
+    broken.interrupt_at = None
+
+    resumed_model = tiny_llama()
+    resumed, resumed_curves = run_ppo(resumed_model, chat, config, broken)
+
+    assert broken.saved == [2, 4]
+    assert resumed_curves == curves
+    assert resumed.final_kl == whole.final_kl
+    assert len({curve["kl_coef"] for curve in curves}) > 1
+    assert [r.id for r in resumed.rollouts] == [r.id for r in whole.rollouts]
+    for name, parameter in model.named_parameters():
+        assert torch.equal(parameter, resumed_model.get_parameter(name))
+
+
+def test_adaptive_coefficient_follows_the_paper() -> None:
+    # KL at twice the target: the error is cut to 0.2, so 0.1 * (1 + 0.2 * 100 / 1000) = 0.102.
+    controller = AdaptiveKL(0.1, target=5.0, horizon=1000)
+    controller.update(10.0, rollouts=100)
+    assert controller.kl_coef == pytest.approx(0.102)
+
+    # 10 % under: 0.102 * (1 - 0.1 * 100 / 1000).
+    controller.update(4.5, rollouts=100)
+    assert controller.kl_coef == pytest.approx(0.102 * 0.99)

@@ -1,0 +1,295 @@
+"""Every stage from inputs to artifact, over a real store on disk: contents, bytes, lineage."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from plumbline.core.artifacts import Artifact, ArtifactStore, open_configured_store
+from plumbline.core.errors import ConfigError, FailedPreconditionError, InvalidInputError
+from plumbline.core.settings import Settings
+from plumbline.core.stages import run_stage
+from plumbline.data.records import (
+    Conversation,
+    Document,
+    Grade,
+    Preference,
+    Prompt,
+    Rollout,
+    assistant,
+    user,
+)
+from plumbline.data.tables import read_records, write_records
+from plumbline.models.checkpoint import load_causal_lm
+from plumbline.models.reward import RewardModel
+from plumbline.trainer.tasks import STAGES
+
+WORDS = ("cat", "dog", "house", "sea", "mat", "old house")
+STAGE = {stage.name.removeprefix("trainer."): stage for stage in STAGES}
+
+Run = Callable[..., Artifact]
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A directory with every kind of dataset that the stages read."""
+    directory = tmp_path_factory.mktemp("data")
+    prompts = [(user(f"the {a} or the {b}?"),) for a in WORDS for b in WORDS]
+    datasets: dict[str, list[Any]] = {
+        "corpus/documents": [
+            Document(str(i), f"the {w} sat by the sea") for i, w in enumerate(WORDS * 9)
+        ],
+        "demonstrations/demonstrations": [
+            Conversation(str(i), (*p, assistant("the mat"))) for i, p in enumerate(prompts)
+        ],
+        "prompts/prompts_rl": [Prompt(str(i), p, kind="helpful") for i, p in enumerate(prompts)],
+        "prompts/prompts_train": [Prompt(str(i), p, kind="helpful") for i, p in enumerate(prompts)],
+        "preferences/preferences": [
+            Preference(
+                str(i),
+                p,
+                "the mat by the sea",
+                "dog",
+                grade=Grade.BETTER,
+                head=("helpfulness", "safety")[i % 2],
+                agreement=1.0,
+                chosen_is_safe=True,
+                rejected_is_safe=False,
+            )
+            for i, p in enumerate(prompts)
+        ],
+    }
+    for name, records in datasets.items():
+        path = directory / f"{name}.parquet"
+        path.parent.mkdir(exist_ok=True)
+        write_records(path, records)
+    return directory
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> ArtifactStore:
+    return open_configured_store(Settings(state_dir=tmp_path / "state", threads=1))
+
+
+@pytest.fixture
+def run(tmp_path: Path, store: ArtifactStore) -> Run:
+    settings = Settings(state_dir=tmp_path / "state", threads=1)
+
+    def run_one(method: str, config: Mapping[str, Any], **inputs: Path | str) -> Artifact:
+        references = {
+            name: [f"path:{given}" if isinstance(given, Path) else given]
+            for name, given in inputs.items()
+        }
+        artifact, _ = run_stage(STAGE[method], config, references, store=store, settings=settings)
+        return artifact
+
+    return run_one
+
+
+def file_digests(artifact: Artifact) -> dict[str, str]:
+    return {entry.name: entry.sha256 for entry in artifact.manifest.files}
+
+
+def test_pretrained_policy_opens_with_transformers(
+    run: Run, store: ArtifactStore, data: Path
+) -> None:
+    config = {
+        "vocab_size": 262,
+        "hidden_size": 16,
+        "intermediate_size": 32,
+        "layers": 1,
+        "heads": 2,
+        "context_length": 64,
+        "sequence_length": 16,
+        "batch_size": 4,
+        "steps": 5,
+    }
+
+    artifact = run(
+        "pretrain", config, corpus=data / "corpus", conversations=data / "demonstrations"
+    )
+
+    directory = store.materialise(artifact.id)
+    model, tokenizer = load_causal_lm(directory)
+    assert model.config.max_position_embeddings == 64
+    assert tokenizer.chat_template
+    curves = json.loads((directory / "training.json").read_text())["curves"]
+    assert curves[-1]["step"] == 5
+    assert artifact.manifest.metrics["documents"] == 54
+
+
+def test_same_inputs_give_the_same_bytes_elsewhere(
+    run: Run, data: Path, tiny_policy: Path, tmp_path: Path
+) -> None:
+    config = {"epochs": 1, "batch_size": 12, "learning_rate": 1e-3}
+    inputs = {"base": tiny_policy, "conversations": data / "demonstrations"}
+    elsewhere = Settings(state_dir=tmp_path / "elsewhere", threads=1)
+
+    first = run("sft", config, **inputs)
+    second, cached = run_stage(
+        STAGE["sft"],
+        config,
+        {name: [f"path:{path}"] for name, path in inputs.items()},
+        store=open_configured_store(elsewhere),
+        settings=elsewhere,
+    )
+
+    assert not cached
+    assert second.id == first.id
+    assert first.manifest.metrics["examples"] == 36
+    other = run("sft", {**config, "seed": 1}, **inputs)
+    assert file_digests(other)["model.safetensors"] != file_digests(first)["model.safetensors"]
+
+
+def test_reward_model_reports_on_held_out_pairs(
+    run: Run, store: ArtifactStore, data: Path, tiny_policy: Path
+) -> None:
+    config = {
+        "head": "safety",
+        "learning_rate": 3e-3,
+        "epochs": 4,
+        "batch_size": 4,
+        "test_fraction": 0.3,
+        "safety_loss_coef": 1.0,
+    }
+
+    artifact = run("reward_model", config, base=tiny_policy, preferences=data / "preferences")
+
+    metrics = artifact.manifest.metrics
+    # Half of the 36 preferences teach safety.
+    assert metrics["pairs.train"] + metrics["pairs.test"] == 18
+    assert metrics["accuracy"] == metrics["accuracy.grade.better"] == 1.0
+    assert metrics["accuracy.low"] < 1.0
+    assert artifact.manifest.published["safety_rm.accuracy"] == 1.0
+    directory = store.materialise(artifact.id)
+    assert RewardModel.load(directory).card.head == "safety"
+    report = json.loads((directory / "training.json").read_text())["evaluation"]
+    assert report["accuracy"]["n"] == metrics["pairs.test"]
+
+
+def test_second_file_is_the_test_set(run: Run, data: Path, tiny_policy: Path) -> None:
+    artifact = run(
+        "reward_model",
+        {"batch_size": 36},
+        base=tiny_policy,
+        preferences=data / "preferences",
+        test=data / "preferences",
+    )
+
+    assert artifact.manifest.metrics["pairs.train"] == 36
+    assert artifact.manifest.metrics["pairs.test"] == 36
+
+
+def test_policies_learn_from_reward_models(
+    run: Run,
+    store: ArtifactStore,
+    data: Path,
+    tiny_policy: Path,
+    tiny_reward_models: dict[str, Path],
+) -> None:
+    rewards = {head: tiny_reward_models[head] for head in ("helpfulness", "safety")}
+    shared = {"max_response_tokens": 6, "learning_rate": 1e-3}
+
+    v1 = run(
+        "rejection_sampling",
+        {**shared, "responses_per_prompt": 2, "keep_unfinished": True, "max_prompts": 8},
+        policy=tiny_policy,
+        prompts=data / "prompts",
+        **rewards,
+    )
+    v2 = run(
+        "ppo",
+        {**shared, "iterations": 2, "prompts_per_iteration": 8, "minibatch_size": 4},
+        policy=v1.id,
+        prompts=data / "prompts",
+        **rewards,
+    )
+
+    rollouts = read_records(store.materialise(v1.id) / "rollouts.parquet", Rollout)
+    assert len(rollouts) == 16
+    assert set(rollouts[0].scores) == {"helpfulness", "safety"}
+    assert v1.manifest.metrics["score.best"] > v1.manifest.metrics["score.mean"]
+    assert v2.manifest.lineage.inputs["policy"] == (v1.id,)
+    assert v2.manifest.metrics["iterations"] == 2
+    assert load_causal_lm(store.materialise(v2.id))
+
+
+def test_dpo_learns_from_preferences(run: Run, data: Path, tiny_policy: Path) -> None:
+    artifact = run(
+        "dpo",
+        {"learning_rate": 1e-3, "batch_size": 12, "epochs": 2},
+        policy=tiny_policy,
+        preferences=data / "preferences",
+    )
+
+    assert artifact.manifest.metrics["accuracy"] == 1.0
+
+
+def test_programmatic_reward_trains_a_model_without_template(
+    run: Run, store: ArtifactStore, data: Path, tiny_policy: Path, tmp_path: Path
+) -> None:
+    base = tmp_path / "base"
+    base.mkdir()
+    for path in tiny_policy.iterdir():
+        if path.suffix != ".jinja":
+            (base / path.name).write_bytes(path.read_bytes())
+    config = {
+        "reward": {"kind": "length", "target_words": 3},
+        "iterations": 1,
+        "prompts_per_iteration": 4,
+        "minibatch_size": 4,
+        "max_response_tokens": 6,
+    }
+
+    with pytest.raises(FailedPreconditionError, match="no chat template"):
+        run("ppo", config, policy=base, prompts=data / "prompts")
+    artifact = run("ppo", {**config, "template": "plain"}, policy=base, prompts=data / "prompts")
+
+    # What was trained as plain text asks for it in its own template from then on.
+    _, tokenizer = load_causal_lm(store.materialise(artifact.id))
+    assert "message['content']" in tokenizer.chat_template
+
+
+@pytest.mark.parametrize(
+    ("config", "given", "message"),
+    [
+        ({}, (), "needs the input helpfulness, safety or both"),
+        ({"reward": {"kind": "length"}}, ("safety",), "needs no reward model"),
+    ],
+)
+def test_reward_and_inputs_must_agree(
+    run: Run,
+    data: Path,
+    tiny_policy: Path,
+    tiny_reward_models: dict[str, Path],
+    config: dict[str, Any],
+    given: tuple[str, ...],
+    message: str,
+) -> None:
+    models = {head: tiny_reward_models[head] for head in given}
+
+    with pytest.raises(ConfigError, match=message):
+        run("ppo", config, policy=tiny_policy, prompts=data / "prompts", **models)
+
+
+def test_preferences_all_held_out_are_refused(run: Run, data: Path, tiny_policy: Path) -> None:
+    with pytest.raises(ConfigError, match=r"test_fraction=0\.999"):
+        run(
+            "reward_model",
+            {"test_fraction": 0.999},
+            base=tiny_policy,
+            preferences=data / "preferences",
+        )
+
+
+def test_wrong_data_is_refused(run: Run, data: Path, tiny_policy: Path, tmp_path: Path) -> None:
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    (empty / "notes.md").write_text("nothing")
+
+    with pytest.raises(InvalidInputError):
+        run("sft", {}, base=tiny_policy, conversations=empty)
