@@ -1,0 +1,1 @@
+"""`plumbline up`: the whole platform as child processes of one supervisor on one machine."""

@@ -1,0 +1,70 @@
+"""The `plumbline` command: a client of the services, with no logic of its own.
+
+Everything heavy is imported inside the commands, so that `plumbline --help` answers at once.
+"""
+
+from __future__ import annotations
+
+import sys
+
+import typer
+
+from plumbline.cli import (
+    artifact_commands,
+    curation_commands,
+    job_commands,
+    model_commands,
+    retriever_commands,
+    run_commands,
+    stack_commands,
+    training_commands,
+)
+from plumbline.cli.console import say
+from plumbline.core.errors import InvalidInputError, NotFoundError, PlumblineError
+
+app = typer.Typer(
+    name="plumbline",
+    help="Align language models with values: pipelines, services and jobs.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+for module in (
+    stack_commands,
+    run_commands,
+    job_commands,
+    artifact_commands,
+    curation_commands,
+    model_commands,
+    training_commands,
+    retriever_commands,
+):
+    module.register(app)
+
+
+def main() -> None:
+    """Entry point. Exit codes: 0 success, 1 failure, 2 invalid input, 130 interrupted."""
+    try:
+        app()
+    except PlumblineError as error:
+        _complain(error)
+        sys.exit(2 if isinstance(error, InvalidInputError | NotFoundError) else 1)
+    except KeyboardInterrupt:
+        say("interrupted")
+        sys.exit(130)
+    except BrokenPipeError:
+        # The reader of our output went away, for example `| head`.
+        sys.stderr.close()
+        sys.exit(1)
+
+
+def _complain(error: PlumblineError) -> None:
+    text = error.message
+    if sys.stderr.isatty():
+        text = f"\x1b[31m{text}\x1b[0m"
+    say(f"plumbline: {text}")
+
+
+if __name__ == "__main__":
+    main()
