@@ -56,11 +56,11 @@ def write(path: Path, data: bytes) -> Path:
         ("d.json", ARRAY),
         ("d.csv", CSV.encode()),
         ("d.txt", "\n".join(TEXTS).encode()),
-        ("d.jsonl.gz", gzip.compress(LINES)),
-        ("d.jsonl.gz", gzip.compress(LINES[:20]) + gzip.compress(LINES[20:])),
+        ("d.jsonl.gz", gzip.compress(LINES, mtime=0)),
+        ("d.jsonl.gz", gzip.compress(LINES[:20], mtime=0) + gzip.compress(LINES[20:], mtime=0)),
         ("d.json.zst", zstandard.compress(ARRAY)),
         ("d.jsonl.zst", zstandard.compress(LINES[:20]) + zstandard.compress(LINES[20:])),
-        ("my.data.v2.txt.gz", gzip.compress("\n".join(TEXTS).encode())),
+        ("my.data.v2.txt.gz", gzip.compress("\n".join(TEXTS).encode(), mtime=0)),
     ],
 )
 def test_every_container_gives_the_same_records(tmp_path: Path, name: str, data: bytes) -> None:
@@ -101,7 +101,7 @@ def test_text_units(tmp_path: Path) -> None:
         ("d.jsonl", b"", "EMPTY_FILE", "is empty"),
         ("d.jsonl", b"\n\n", "EMPTY_FILE", "is empty"),
         ("d.json", b" [] ", "EMPTY_FILE", "is empty"),
-        ("d.jsonl.gz", gzip.compress(b""), "EMPTY_FILE", "is empty"),
+        ("d.jsonl.gz", gzip.compress(b"", mtime=0), "EMPTY_FILE", "is empty"),
         ("d.jsonl", LINES + b'{"text": \n', "BROKEN_LINE", r"d\.jsonl:4: broken JSON"),
         ("d.jsonl", b'{"text": "a", "text": "b"}', "BROKEN_LINE", "'text' occurs twice"),
         ("d.jsonl", b'{"text": NaN}', "BROKEN_LINE", "NaN is not JSON"),
@@ -116,10 +116,10 @@ def test_text_units(tmp_path: Path) -> None:
         ("d.json", b'{"text": "a"}', "NOT_AN_ARRAY", "not an array"),
         ("d.csv", b"text,id\na\n", "BROKEN_LINE", r":2: .*2 cells"),
         ("d.csv", b'text\n"a', "BROKEN_LINE", "broken CSV"),
-        ("d.jsonl.gz", gzip.compress(LINES)[:-9], "BROKEN_COMPRESSION", "cut off"),
+        ("d.jsonl.gz", gzip.compress(LINES, mtime=0)[:-9], "BROKEN_COMPRESSION", "cut off"),
         ("d.jsonl.zst", zstandard.compress(LINES)[:-5], "BROKEN_COMPRESSION", "cut off"),
         ("d.jsonl.gz", LINES, "BROKEN_COMPRESSION", "damaged"),
-        ("d.jsonl", gzip.compress(LINES), "UNKNOWN_CONTAINER", "gzip data without"),
+        ("d.jsonl", gzip.compress(LINES, mtime=0), "UNKNOWN_CONTAINER", "gzip data without"),
         ("d.bin", LINES, "UNKNOWN_CONTAINER", "does not say"),
         ("d.parquet", b"PAR1", "BROKEN_LINE", "not a readable Parquet"),
     ],
@@ -261,7 +261,7 @@ def test_scored_pairs_need_the_gap() -> None:
 
 def test_artifacts_hold_our_file_or_one_imported_file(tmp_path: Path) -> None:
     (tmp_path / "manifest.json").write_text("{}")
-    write(tmp_path / "d.jsonl.gz", gzip.compress(LINES))
+    write(tmp_path / "d.jsonl.gz", gzip.compress(LINES, mtime=0))
     assert len(read_artifact_dataset(tmp_path, "corpus")) == 3
 
     write(tmp_path / "e.jsonl", LINES)
