@@ -95,14 +95,17 @@ def _did_not_start(paths: StackPaths, why: str) -> FailedPreconditionError:
 
 def _await_ready(paths: StackPaths, progress: Callable[[StackStatus], None]) -> StackStatus:
     deadline = time.time() + READY_TIMEOUT_S + STOP_GRACE_S
+    last_pid = 0
     while time.time() < deadline:
-        running = is_running(paths.state_dir)
+        pid = holder(paths.supervisor_lock)
+        last_pid = pid or last_pid
         status = read_status(paths)
         if status is not None:
             progress(status)
-            if running and status.state == "ready":
+            if pid and status.state == "ready":
                 return status
-        if not running:
+        # The lock is let go a moment before the process ends; nothing may stay behind.
+        if not pid and not _runs(last_pid):
             raise _did_not_start(paths, status.why if status else "")
         time.sleep(_POLL_INTERVAL_S)
     raise UnavailableError(
