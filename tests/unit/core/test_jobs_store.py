@@ -129,6 +129,8 @@ def test_a_result_reported_twice_is_accepted_once_more(jobs: JobStore) -> None:
 
     jobs.succeed(lease, "a" * 64)
 
+    assert jobs.get(lease.job_id).result == "a" * 64
+
 
 End = Callable[[JobStore, Lease], object]
 
