@@ -30,7 +30,6 @@ class RetrieverConfig(BaseModel):
     """A value without triggers governs a query from this similarity on."""
     rule_template: str = "Rule: {text}"
     """How a governing value is written into the system message."""
-    default_response_tokens: int = Field(256, ge=1)
     snapshots: int = Field(8, ge=1)
     """Knowledge bases kept in memory."""
 

@@ -385,8 +385,11 @@ def test_renewed_certificate_is_served_without_a_restart(
 ) -> None:
     for name in ("server.pem", "server.key"):
         shutil.copy(certificates / name, tmp_path)
-    with serving(CountingJobs(), tls(tmp_path, "server", None)) as address:
+    servicer = CountingJobs()
+    with serving(servicer, tls(tmp_path, "server", None)) as address:
         create_over_tls(address, tls(certificates, None, "ca"))
         for suffix in ("pem", "key"):
             shutil.copy(certificates / f"stranger.{suffix}", tmp_path / f"server.{suffix}")
         create_over_tls(address, tls(certificates, None, "stranger-ca"))
+
+    assert len(servicer.request_ids) == 2
