@@ -19,6 +19,7 @@ from pydantic import SecretStr
 from plumbline.core.settings import Settings
 
 STARTUP_S = 30.0
+_BESIDE_THE_REPOSITORY = Path(__file__).parents[2] / "shared" / "data"
 
 
 @dataclass(frozen=True)
@@ -49,6 +50,20 @@ def take_free_port() -> int:
 @pytest.fixture
 def free_port() -> Callable[[], int]:
     return take_free_port
+
+
+@pytest.fixture(scope="session")
+def public_data() -> Callable[[str], Path]:
+    """Finds a file or folder of the public data sets; skips with the reason where it is not."""
+    root = Path(os.environ.get("PLUMBLINE_PUBLIC_DATA", _BESIDE_THE_REPOSITORY))
+
+    def find(name: str) -> Path:
+        path = root / name
+        if not path.exists():
+            pytest.skip(f"the public data {name} is not at {root}; set PLUMBLINE_PUBLIC_DATA")
+        return path
+
+    return find
 
 
 @pytest.fixture

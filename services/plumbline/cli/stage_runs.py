@@ -93,6 +93,7 @@ def run_here(
             store=open_configured_store(equipped),
             settings=equipped,
             reporter=ConsoleReporter(),
+            stages=STAGES,
         )
 
 

@@ -19,7 +19,7 @@ from prometheus_client import Counter, Gauge
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from plumbline.core.errors import BrokerUnavailableError, ConflictError, NotFoundError
-from plumbline.core.jobs import Job, JobState, JobStore, Lease
+from plumbline.core.jobs import PARENT_LABEL, Job, JobState, JobStore, Lease
 from plumbline.core.process_identity import lease_owner
 from plumbline.core.settings import Settings
 from plumbline.core.stage_outcome import TRACE_HEADERS_VARIABLE, Outcome, Verdict
@@ -128,7 +128,7 @@ class JobRunner:
             process = StageProcess.start(self._stage_command, lease, self._settings)
         except OSError as error:
             why = f"the job's process did not start: {error}"
-            self._follow_up(job, self._jobs.release_for_retry(lease, why), delayed=False)
+            self._follow_up(job, self._jobs.release_for_retry(lease, why), Verdict.CRASHED)
             return
         with self._lock:
             self._processes.add(process)
@@ -142,7 +142,7 @@ class JobRunner:
         _ATTEMPTS.labels(job.kind, outcome.verdict).inc()
         logger.info("attempt %d: %s, %s", lease.attempt, outcome.verdict, outcome.why)
         state = self._with_patience(lambda: self._record(lease, outcome, stopped=stopped))
-        self._follow_up(job, state, delayed=outcome.verdict is Verdict.UNAVAILABLE)
+        self._follow_up(job, state, outcome.verdict)
 
     def _watch(self, process: StageProcess, lease: Lease) -> bool:
         """Renew the lease until the process ends; returns whether this worker stopped it.
@@ -170,6 +170,8 @@ class JobRunner:
         if outcome.verdict is Verdict.SUCCEEDED:
             self._jobs.succeed(lease, outcome.artifact, why=outcome.why)
             return JobState.SUCCEEDED
+        if outcome.verdict is Verdict.WAITING:
+            return self._jobs.await_jobs(lease, outcome.waiting_for)
         if stopped and self._jobs.cancel_requested(lease.job_id):
             self._jobs.confirm_cancelled(lease)
             return JobState.CANCELLED
@@ -185,15 +187,42 @@ class JobRunner:
             lease, outcome.why, code=outcome.code, cause="crash" if crashed else "unavailable"
         )
 
-    def _follow_up(self, job: Job, state: JobState, *, delayed: bool) -> None:
-        run_id = job.labels.get("run_id")
+    def _follow_up(self, job: Job, state: JobState, verdict: Verdict) -> None:
+        """Send the messages that the attempt's end calls for; the reconciler sends lost ones."""
         try:
-            if state is JobState.QUEUED and not delayed:
+            if state is JobState.QUEUED and verdict is Verdict.WAITING:
+                self._start_parts(self._jobs.get(job.id))
+            elif state is JobState.QUEUED and verdict is not Verdict.UNAVAILABLE:
                 self._messages.send_job(job)
-            elif state.terminal and run_id:
-                self._messages.send_advance(run_id)
+            elif state.terminal:
+                self._tell_waiting(job, state)
         except BrokerUnavailableError as error:
             logger.warning("the reconciler will send what was not sent: %s", error)
+
+    def _start_parts(self, job: Job) -> None:
+        for part in job.waiting_for:
+            part_job = self._jobs.get(part)
+            if part_job.state is JobState.QUEUED and part_job.attempts == 0:
+                self._messages.send_job(part_job)
+        # Parts that ended before their parent's record said that it waits woke nobody.
+        self._wake(job)
+
+    def _tell_waiting(self, job: Job, state: JobState) -> None:
+        """Whoever waits for an ended job: its pipeline run, or the job that it is a part of."""
+        if state is not JobState.SUCCEEDED:
+            self._jobs.cancel_parts(job, f"job {job.id} is {state}")
+        if run_id := job.labels.get("run_id"):
+            self._messages.send_advance(run_id)
+        if parent_id := job.labels.get(PARENT_LABEL):
+            with contextlib.suppress(NotFoundError):
+                self._wake(self._jobs.get(parent_id))
+
+    def _wake(self, job: Job) -> None:
+        """Send a waiting job's message when all of its parts, or one that failed, have ended."""
+        if job.state is JobState.QUEUED and job.waiting_for:
+            parts = self._jobs.parts(job)
+            if parts.broken or parts.ended == parts.total:
+                self._messages.send_job(job)
 
     def _with_patience(self, record: Callable[[], T]) -> T:
         """Call until the broker answers."""

@@ -222,6 +222,36 @@ return requeue('Waiting ' .. delay .. ' s, then trying again: ' .. why, delay, 0
 """
 )
 
+AWAIT_JOBS = (
+    _PRELUDE
+    + """
+-- ARGV: token, ids of jobs as JSON, how many, grace
+-- Returns the job's state afterwards, or '' when the lease was lost.
+if not holds(ARGV[1]) then
+  if get('fencing_token') == ARGV[1] then return get('state') end
+  return ''
+end
+if cancelling() then return finish_cancelled() end
+-- Nothing went wrong, so the attempt is not charged.
+redis.call('HINCRBY', JOB, 'charged', -1)
+set('waiting_for', ARGV[2], 'done', 0, 'total', ARGV[3], 'message', 'parts of the work')
+return requeue('Waiting for ' .. ARGV[3] .. ' jobs that do parts of the work', 0,
+               tonumber(ARGV[4]))
+"""
+)
+
+NOTE_PARTS = (
+    _PRELUDE
+    + """
+-- ARGV: parts ended, parts in all. Tells how far a waiting job's parts are.
+if get('state') ~= 'QUEUED' or (get('waiting_for') or '') == '' then return 0 end
+set('done', ARGV[1], 'total', ARGV[2],
+    'why', ARGV[1] .. ' of ' .. ARGV[2] .. ' jobs that do parts of the work have ended')
+changed()
+return 1
+"""
+)
+
 REQUEUE_EXPIRED = (
     _PRELUDE
     + """

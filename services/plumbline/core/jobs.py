@@ -8,6 +8,7 @@ whoever comes later has a higher token, and the record accepts only the newest.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import dataclasses
 import hashlib
 import json
@@ -42,6 +43,8 @@ LONGEST_RETRY_DELAY_S = 30.0
 SEND_GRACE_S = 3.0
 """How long a queued job's message may be on its way before the reconciler looks for it."""
 METRIC_ROWS_KEPT = 100_000
+PARENT_LABEL = "parent_id"
+"""Label of a job that does a part of another job's work: the id of that one."""
 WATCH_PATIENCE_S = 30.0
 """How long a watcher waits for a broker that restarts."""
 
@@ -105,6 +108,10 @@ class Job:
     lease_owner: str | None
     lease_expires_at: float | None
     cancel_requested: bool
+    charged_attempts: int = 0
+    """Attempts that count against the cap: not those given back, or ended to wait for parts."""
+    waiting_for: tuple[str, ...] = ()
+    """Jobs that do parts of the work; while they run, this one is QUEUED."""
 
     @property
     def terminal(self) -> bool:
@@ -132,6 +139,7 @@ class Job:
             "finished_at": self.finished_at,
             "result": self.result,
             "labels": dict(self.labels),
+            "waiting_for": list(self.waiting_for),
             "metrics": dict(self.metrics),
         }
 
@@ -163,6 +171,16 @@ class DeadLetter:
     kind: str
     why: str
     code: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parts:
+    """How far the jobs are that another job waits for."""
+
+    ended: int
+    total: int
+    broken: bool
+    """Whether one of them failed or was cancelled: the others are then of no use."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -468,6 +486,40 @@ class JobStore:
             raise _lease_lost(lease)
         return JobState(state)
 
+    def await_jobs(self, lease: Lease, job_ids: Sequence[str]) -> JobState:
+        """Give the job back to its queue until other jobs, which do parts of it, have ended.
+
+        Returns:
+            QUEUED, or CANCELLED when that was requested. The caller wakes the job; see `parts`.
+        Raises:
+            ConflictError: the lease was lost.
+        """
+        state = self._run(
+            job_scripts.AWAIT_JOBS,
+            lease.job_id,
+            lease.fencing_token,
+            _canonical_json(list(job_ids)),
+            len(job_ids),
+            SEND_GRACE_S,
+        )
+        if not state:
+            raise _lease_lost(lease)
+        return JobState(state)
+
+    def parts(self, job: Job) -> Parts:
+        """How far the jobs that a job waits for are; the waiting job's record tells it too."""
+        with broker_errors(self.redis_url):
+            records = self._records(job.waiting_for)
+        states = [JobState(record["state"]) for record in records if record]
+        parts = Parts(
+            # A part whose record is gone has ended.
+            ended=len(records) - sum(not state.terminal for state in states),
+            total=len(records),
+            broken=JobState.FAILED in states or JobState.CANCELLED in states,
+        )
+        self._run(job_scripts.NOTE_PARTS, job.id, parts.ended, parts.total)
+        return parts
+
     def confirm_cancelled(self, lease: Lease) -> None:
         """The owner's word that the cancelled work has stopped.
 
@@ -487,9 +539,16 @@ class JobStore:
         Raises:
             NotFoundError: no job has this id.
         """
-        self.get(job_id)
+        job = self.get(job_id)
         self._run(job_scripts.CANCEL, job_id, reason or "on request")
+        self.cancel_parts(job, reason or "on request")
         return self.get(job_id)
+
+    def cancel_parts(self, job: Job, reason: str) -> None:
+        """Cancel the jobs that a job waits for; those that have ended stay as they are."""
+        for part in job.waiting_for:
+            with contextlib.suppress(NotFoundError):
+                self.cancel(part, reason)
 
     def cancel_requested(self, job_id: str) -> bool:
         return self.get(job_id).cancel_requested
@@ -736,6 +795,8 @@ def _job(record: Mapping[str, str]) -> Job:
         lease_owner=record.get("lease_owner") or None,
         lease_expires_at=_time(record, "lease_expires_at"),
         cancel_requested=record.get("cancel_requested") == "1",
+        charged_attempts=int(record.get("charged", 0)),
+        waiting_for=tuple(json.loads(record.get("waiting_for") or "[]")),
     )
 
 

@@ -77,7 +77,15 @@ class Reconciler:
         jobs = self._jobs.active()
         if self._jobs.broker_uptime_s() >= self._broker_grace_s:
             self._recover_unattended(job for job in jobs if job.state is JobState.RUNNING)
-        self._send_lost_messages([job for job in jobs if job.state is JobState.QUEUED])
+        open_jobs = {job.id for job in jobs}
+        self._send_lost_messages(
+            [
+                job
+                for job in jobs
+                # A job whose parts still run is woken when they have ended.
+                if job.state is JobState.QUEUED and open_jobs.isdisjoint(job.waiting_for)
+            ]
+        )
         self._advance_runs()
         if time.monotonic() - self._pruned_at > _PRUNE_PERIOD_S:
             self._jobs.prune(older_than_s=RETENTION_S)

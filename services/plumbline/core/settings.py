@@ -43,6 +43,7 @@ _VARIABLES = {
     "s3_access_key": "PLUMBLINE_S3_ACCESS_KEY",
     "s3_secret_key": "PLUMBLINE_S3_SECRET_KEY",
     "s3_region": "PLUMBLINE_S3_REGION",
+    "pseudonym_keys_file": "PLUMBLINE_PSEUDONYM_KEYS_FILE",
 }
 _IMPORT_ROOTS = "PLUMBLINE_IMPORT_ROOTS"
 
@@ -76,6 +77,8 @@ class Settings(BaseModel):
     s3_access_key: SecretStr | None = None
     s3_secret_key: SecretStr | None = None
     s3_region: str = "us-east-1"
+    pseudonym_keys_file: Path | None = None
+    """JSON file of the keys behind pseudonyms, {name: base64 of 32 bytes or more}."""
     otlp_endpoint: str | None = None
     threads: int = Field(2, ge=1)
     """torch threads per process."""

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from plumbline.core.delegation import WaitingForJobs
 from plumbline.core.errors import (
     CancelledError,
     DeadlineExceededError,
@@ -47,6 +48,8 @@ class Verdict(StrEnum):
     """Try again, up to the attempt cap."""
     UNAVAILABLE = "unavailable"
     """Try again later: a part that the stage needs did not answer."""
+    WAITING = "waiting"
+    """Run it again when the jobs of `waiting_for` have ended."""
     CANCELLED = "cancelled"
 
 
@@ -59,6 +62,8 @@ class Outcome(BaseModel):
     why: str
     code: str = ""
     artifact: str = ""
+    waiting_for: tuple[str, ...] = ()
+    """Ids of jobs that do parts of the work."""
 
     def write(self, path: Path) -> None:
         """Put the outcome in place at once, so that the worker sees all of it or nothing."""
@@ -77,6 +82,9 @@ class Outcome(BaseModel):
 
 def outcome_of_error(error: BaseException) -> Outcome:
     """Sort an error that ended a stage."""
+    if isinstance(error, WaitingForJobs):
+        why = f"Waiting for {len(error.job_ids)} jobs that do parts of the work"
+        return Outcome(verdict=Verdict.WAITING, why=why, waiting_for=error.job_ids)
     why = f"{type(error).__name__}: {error}"[:LONGEST_WHY]
     if not isinstance(error, PlumblineError):
         return Outcome(verdict=Verdict.CRASHED, why=why, code="INTERNAL")

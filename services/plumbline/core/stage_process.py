@@ -22,7 +22,9 @@ from pathlib import Path
 from types import FrameType
 
 from plumbline.core.artifacts import open_configured_store
+from plumbline.core.delegation import WaitingForJobs
 from plumbline.core.errors import ConfigError, ConflictError, PlumblineError
+from plumbline.core.job_delegate import JobDelegate
 from plumbline.core.jobs import Job, JobStore, Lease
 from plumbline.core.settings import Settings
 from plumbline.core.stage_outcome import TRACE_HEADERS_VARIABLE, Outcome, Verdict, outcome_of_error
@@ -88,20 +90,25 @@ def _attempt(stages: Mapping[str, Stage], settings: Settings, lease: Lease) -> O
         job = jobs.get(lease.job_id)
         logger.info("attempt %d of stage %s starts", lease.attempt, job.kind)
         with span(job.kind):
-            return _run(job, stages, settings, reporter)
+            return _run(job, stages, settings, reporter, jobs)
     # The outcome carries every error to the worker, which decides what becomes of the job.
     except Exception as error:
         outcome = outcome_of_error(error)
         # A known error needs no stack; the user reads the message.
-        expected = isinstance(error, PlumblineError)
-        logger.error("attempt ended: %s", outcome.why, exc_info=None if expected else error)
+        expected = isinstance(error, PlumblineError | WaitingForJobs)
+        level = logging.INFO if outcome.verdict is Verdict.WAITING else logging.ERROR
+        logger.log(level, "attempt ended: %s", outcome.why, exc_info=None if expected else error)
         return outcome
     finally:
         reporter.close()
 
 
 def _run(
-    job: Job, stages: Mapping[str, Stage], settings: Settings, reporter: JobReporter
+    job: Job,
+    stages: Mapping[str, Stage],
+    settings: Settings,
+    reporter: JobReporter,
+    jobs: JobStore,
 ) -> Outcome:
     stage = stages.get(job.kind)
     if stage is None:
@@ -119,6 +126,8 @@ def _run(
         store=store,
         settings=settings,
         reporter=reporter,
+        delegate=JobDelegate(stages, store=store, jobs=jobs, parent=job),
+        attempt=job.charged_attempts,
     )
     seconds = time.monotonic() - started
     logger.info("artifact %s %s after %.2f s", artifact.id, "found" if cached else "made", seconds)

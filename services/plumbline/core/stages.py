@@ -31,6 +31,7 @@ from plumbline.core.artifacts import (
     check_metrics,
 )
 from plumbline.core.artifacts.disk import full_disk_errors
+from plumbline.core.delegation import Delegate, InProcessDelegate, StageRequest
 from plumbline.core.errors import (
     CancelledError,
     ConfigError,
@@ -91,6 +92,8 @@ class StageResult:
     """Deterministic; kept in the manifest."""
     published: Mapping[str, float] = field(default_factory=dict)
     """Flat run metrics under documented names, for example violation_rate.sft."""
+    temporary: Sequence[str] = ()
+    """Artifacts of delegated stages that nobody needs any more; they are deleted."""
 
 
 class Reporter(Protocol):
@@ -177,15 +180,22 @@ class StageContext:
         reporter: Reporter,
         checkpoints: Checkpoints,
         key: str,
+        materialise: Callable[[str], Path] | None = None,
+        delegate: Delegate | None = None,
+        attempt: int = 1,
     ) -> None:
         self.output_dir = output_dir
         """Empty; the artifact's files go here."""
         self.work_dir = work_dir
         """Scratch; removed afterwards."""
         self.settings = settings
+        self.attempt = attempt
+        """Counts from 1; a higher one means that the work was begun before, and maybe crashed."""
         self._reporter = reporter
         self._checkpoints = checkpoints
         self._key = key
+        self._materialise = materialise
+        self._delegate = delegate
         self._connections = ExitStack()
 
     def progress(self, done: int, total: int, message: str = "") -> None:
@@ -213,6 +223,26 @@ class StageContext:
     def newest_checkpoint(self) -> tuple[Path, int] | None:
         """A copy of the newest complete checkpoint and its step, or None."""
         return self._checkpoints.newest(self._key, self.work_dir / "checkpoint")
+
+    def outputs_of(self, requests: Sequence[StageRequest]) -> list[str]:
+        """Artifact ids of other stages' outputs, in order; see `delegation` for what that costs.
+
+        Raises:
+            PlumblineError: one of the stages failed.
+            FailedPreconditionError: this context cannot delegate.
+        """
+        self.raise_if_cancelled()
+        if self._delegate is None:
+            raise FailedPreconditionError(
+                "this stage hands work to other stages, which are not known here"
+            )
+        return self._delegate.outputs(requests)
+
+    def materialise(self, artifact_id: str) -> Path:
+        """Verified files of an artifact that was made for this stage; they stay until it ends."""
+        if self._materialise is None:
+            raise FailedPreconditionError("this stage has no store to take artifacts from")
+        return self._materialise(artifact_id)
 
     def connect(self, service: str) -> Any:
         """Synchronous stub of another service; closed when the stage ends.
@@ -324,12 +354,18 @@ def run_stage(
     settings: Settings,
     reporter: Reporter | None = None,
     checkpoints: Checkpoints | None = None,
+    stages: Mapping[str, Stage] | None = None,
+    delegate: Delegate | None = None,
+    attempt: int = 1,
 ) -> tuple[Artifact, bool]:
     """Run one stage in this process, or find its output.
 
     Args:
         input_refs: artifact ids, tags or `path:/...` by input name.
         checkpoints: where to resume from; the store's own unless given.
+        stages: what the stage may hand work to, in this process unless a delegate is given.
+        delegate: gets such work done elsewhere.
+        attempt: how often the work was begun, this time included.
     Returns:
         the output artifact, and whether it was found rather than made.
     Raises:
@@ -346,6 +382,9 @@ def run_stage(
         return store.get(recorded), True
 
     saved = checkpoints or store.checkpoints
+    reporter = reporter or NullReporter()
+    if delegate is None and stages is not None:
+        delegate = InProcessDelegate(stages, store=store, settings=settings, reporter=reporter)
     with ExitStack() as stack:
         work_dir = stack.enter_context(scratch_directory(settings.scratch_dir))
         output_dir = stack.enter_context(scratch_directory(settings.scratch_dir))
@@ -357,9 +396,12 @@ def run_stage(
             output_dir=output_dir,
             work_dir=work_dir,
             settings=settings,
-            reporter=reporter or NullReporter(),
+            reporter=reporter,
             checkpoints=saved,
             key=key,
+            materialise=lambda made: stack.enter_context(store.pinned(made)),
+            delegate=delegate,
+            attempt=attempt,
         )
         stack.callback(context.close)
         started = time.time()
@@ -382,6 +424,8 @@ def run_stage(
         )
     winner = store.record_output(key, artifact.id)
     saved.delete(key)
+    for temporary in result.temporary:
+        store.delete(temporary)
     return (artifact, False) if winner == artifact.id else (store.get(winner), False)
 
 

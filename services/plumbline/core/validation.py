@@ -9,13 +9,19 @@ import difflib
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from plumbline.core.errors import ConfigError
 
 ConfigT = TypeVar("ConfigT", bound=BaseModel)
 
 _SHOWN_VALUE_CHARACTERS = 80
+
+
+class FrozenConfig(BaseModel):
+    """Base of config models: never changed, unknown keys rejected."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 def parse_config(model: type[ConfigT], values: Mapping[str, Any], *, where: str = "") -> ConfigT:

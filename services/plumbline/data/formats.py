@@ -73,7 +73,9 @@ class Format:
     claims: Callable[[Value], bool] = lambda row: True
     """A further look at the values, where keys alone do not separate two formats."""
     parse: Callable[[Value], dict[str, Any]]
-    """The record's fields, without id, source and metadata."""
+    """The record's fields, without id and source; metadata only where keys alone do not give it."""
+    split: Callable[[Value], list[Value]] = lambda row: [row]
+    """The rows that a row of several records stands for."""
 
     def matches(self, row: Value) -> bool:
         return (
@@ -82,8 +84,16 @@ class Format:
             and self.claims(row)
         )
 
+    def read_all(self, row: Value, source: str) -> list[Record]:
+        """The records of a claimed row, in order; most formats hold one in a row.
+
+        Raises:
+            BrokenRecordError: what is wrong with one of them, in words.
+        """
+        return [self.read(part, source) for part in self.split(row)]
+
     def read(self, row: Value, source: str) -> Record:
-        """Parse a claimed row.
+        """Parse a claimed row that holds one record.
 
         Raises:
             BrokenRecordError: what is wrong with it, in words.
@@ -96,7 +106,7 @@ class Format:
         if "source" in known:
             fields.setdefault("source", _optional_text(row, "source") or source)
         if "metadata" in known:
-            fields["metadata"] = self._metadata(row, fields)
+            fields["metadata"] = {**self._metadata(row, fields), **fields.get("metadata", {})}
         _refuse_surrogates(fields)
         identity = [_jsonable(fields[name]) for name in sorted(fields) if name not in _NOT_IDENTITY]
         fields["id"] = _identifier(row) or content_id(self.makes.__name__, identity)
@@ -294,6 +304,39 @@ def _prompt(row: Value, key: str) -> tuple[Message, ...]:
 def _parse_alpaca(row: Value) -> dict[str, Any]:
     answer = Message(Role.ASSISTANT, _text(row, "output"))
     return _demonstration((*_exchange(row, _instruction(row)), answer))
+
+
+def _parse_seed_task(row: Value) -> dict[str, Any]:
+    """The instruction stays by itself in metadata, for it is what new tasks are compared with."""
+    instances = row["instances"]
+    if not isinstance(instances, list) or len(instances) != 1:
+        raise BrokenRecordError("'instances' is not a list of one instance", field="instances")
+    instance = instances[0]
+    if not isinstance(instance, Mapping):
+        raise BrokenRecordError(
+            f"an instance is {_kind(instance)}; an object with 'input' and 'output' is accepted",
+            field="instances",
+        )
+    instruction = _text(row, "instruction")
+    exchange = {"instruction": instruction, **{k: instance.get(k) for k in ("input", "output")}}
+    return {**_parse_alpaca(exchange), "metadata": {"instruction": instruction}}
+
+
+def _split_seed_task(row: Value) -> list[Value]:
+    """One row for each instance; with several, each id ends in the instance's number from 0."""
+    instances = row["instances"]
+    if not isinstance(instances, list) or not instances:
+        raise BrokenRecordError(
+            f"'instances' is {_kind(instances) if instances else 'empty'}; a list of instances is "
+            "accepted",
+            field="instances",
+        )
+    identifier = _identifier(row)
+    numbered = identifier and len(instances) > 1
+    return [
+        {**row, "instances": [one], **({"id": f"{identifier}-{number}"} if numbered else {})}
+        for number, one in enumerate(instances)
+    ]
 
 
 def _parse_query_response(row: Value) -> dict[str, Any]:
@@ -555,6 +598,14 @@ FORMATS: tuple[Format, ...] = (
         parse=_parse_alpaca,
     ),
     Format(
+        name="seed_task",
+        makes=Conversation,
+        needs=("instruction", "instances"),
+        refuses=(*_CHOSEN, "output"),
+        parse=_parse_seed_task,
+        split=_split_seed_task,
+    ),
+    Format(
         name="sharegpt",
         makes=Conversation,
         needs=("conversations",),
@@ -688,7 +739,15 @@ FORMATS: tuple[Format, ...] = (
             "split",
             *_BEFORE,
         ),
-        refuses=(*_CHOSEN, "responses", "response", "completion", "output", "answer"),
+        refuses=(
+            *_CHOSEN,
+            "responses",
+            "response",
+            "completion",
+            "output",
+            "answer",
+            "instances",
+        ),
         claims=lambda row: (
             sum(key in row for key in ("prompt", "question", "query", "messages", "instruction"))
             == 1

@@ -76,7 +76,8 @@ class ReadReport:
 
     file: str
     records: int = 0
-    """Records handed on; a scored list counts once for each of its pairs."""
+    """Records handed on; a scored list counts once for each of its pairs, a seed task for each of
+    its instances."""
     formats: Counter[str] = field(default_factory=Counter)
     """Rows by detected format."""
     refused: Counter[str] = field(default_factory=Counter)
@@ -189,13 +190,13 @@ class DatasetReader(Generic[R]):
     def _convert(self, row: Row) -> list[R]:
         wanted = () if self._type is None else _made_from(self._type)
         detected = detect_format(row.value, wanted)
-        record = detected.read(row.value, self._path.name)
+        records = detected.read_all(row.value, self._path.name)
         if self._type is None:
             self._type = detected.makes
         self.report.formats[detected.name] += 1
-        if self._type is Preference and isinstance(record, ScoredResponses):
-            return scored_to_preferences(record)  # type: ignore[return-value]
-        return [record]  # type: ignore[list-item]
+        if self._type is Preference:
+            return list(itertools.chain.from_iterable(map(_preferences_of, records)))  # type: ignore[arg-type]
+        return records  # type: ignore[return-value]
 
     def _refuse(self, row: Row, error: BrokenRecordError) -> None:
         problem = ReadProblem(self._path.name, row.line, error.reason, error.message)
@@ -223,6 +224,10 @@ class DatasetReader(Generic[R]):
             f"{self.report.problems[0]}",
             reason=self.report.problems[0].reason,
         )
+
+
+def _preferences_of(record: Record) -> Sequence[Record]:
+    return scored_to_preferences(record) if isinstance(record, ScoredResponses) else [record]
 
 
 def _made_from(wanted: type[Record]) -> tuple[type[Record], ...]:
@@ -291,14 +296,29 @@ def read_dataset(
     return Dataset(list(reader), reader.report)
 
 
-def read_artifact_dataset(
+class TableReader(Generic[R]):
+    """Streams the records of our own Parquet file, and counts them as `DatasetReader` does."""
+
+    def __init__(self, path: Path, kind: type[R]) -> None:
+        self._path = path
+        self._type = kind
+        self.report = ReadReport(path.name)
+
+    def __iter__(self) -> Iterator[R]:
+        self.report = ReadReport(self._path.name)
+        for record in tables.iter_records(self._path, self._type):
+            self.report.records += 1
+            yield record
+
+
+def open_artifact_dataset(
     directory: Path,
     kind: type[R] | str,
     *,
     on_error: OnError = "fail",
     quarantine_dir: Path | str | None = None,
-) -> Dataset[R]:
-    """The dataset of a materialised artifact.
+) -> TableReader[R] | DatasetReader[R]:
+    """The dataset of a materialised artifact, read as it is iterated over.
 
     That is our own Parquet file when there is one, else the one data file that an import brought.
 
@@ -308,15 +328,28 @@ def read_artifact_dataset(
     wanted: type[R] = record_type(kind)
     own = directory / FILE_NAMES.get(wanted, "")
     if own.is_file():
-        records = tables.read_records(own, wanted)
-        return Dataset(records, ReadReport(own.name, records=len(records)))
+        return TableReader(own, wanted)
     found = [path for path in sorted(directory.rglob("*")) if path.is_file() and _is_data(path)]
     if len(found) != 1:
         names = ", ".join(path.name for path in found) or "none"
         raise InvalidInputError(
             f"the artifact holds {len(found)} data files ({names}); exactly one is accepted"
         )
-    return read_dataset(found[0], kind=wanted, on_error=on_error, quarantine_dir=quarantine_dir)
+    return DatasetReader(found[0], kind=wanted, on_error=on_error, quarantine_dir=quarantine_dir)
+
+
+def read_artifact_dataset(
+    directory: Path,
+    kind: type[R] | str,
+    *,
+    on_error: OnError = "fail",
+    quarantine_dir: Path | str | None = None,
+) -> Dataset[R]:
+    """All records of a materialised artifact; arguments and errors as `open_artifact_dataset`."""
+    reader = open_artifact_dataset(
+        directory, kind, on_error=on_error, quarantine_dir=quarantine_dir
+    )
+    return Dataset(list(reader), reader.report)
 
 
 def _is_data(path: Path) -> bool:

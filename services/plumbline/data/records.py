@@ -136,7 +136,7 @@ class Record:
         kind = cls.schema.field(name).type
         if kind == _MESSAGES:
             return _messages_from_rows(value)
-        if kind == _METADATA:
+        if pa.types.is_map(kind):
             return dict(value)
         if pa.types.is_list(kind):
             return tuple(value)

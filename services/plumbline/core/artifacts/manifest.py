@@ -25,6 +25,8 @@ KINDS: Final = (
     "policy",
     "reward-model",
     "knowledge-base",
+    "filter",
+    "shard",
     "report",
 )
 """Kinds that the platform's stages make. The store takes any kind that is a valid name."""
