@@ -2,9 +2,12 @@
 SHELL := /bin/sh
 BIN := .venv/bin
 STAMP := .venv/.installed
+BENCH_STAMP := .venv-bench/.installed
 PYTHON_FILES := services tests
 
-.PHONY: help setup demo test test-slow check format format-check lint types protos protos-check buf servers lock clean
+PART := curation
+
+.PHONY: bench setup-bench help setup demo test test-slow check format format-check lint types protos protos-check buf servers lock clean
 
 help: ## List every target
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
@@ -24,6 +27,17 @@ test: $(STAMP) ## Run the tests (under 15 minutes on 2 cores)
 
 test-slow: $(STAMP) ## Run the long tests: whole quickstarts, worker and service kills
 	$(BIN)/pytest -m slow $(PYTEST_ARGS)
+
+bench: $(STAMP) ## Measure a part beside its peers: make bench PART=curation|pii [BENCH_ARGS=...]
+	$(BIN)/python tests/benchmarks/$(PART)_bench.py $(BENCH_ARGS)
+
+setup-bench: $(BENCH_STAMP) ## Make the environment of the benchmarks' peers in .venv-bench
+
+$(BENCH_STAMP): $(STAMP) tests/benchmarks/requirements.txt
+	$(BIN)/uv venv --quiet --clear --python $(BIN)/python .venv-bench
+	$(BIN)/uv pip install --quiet --compile-bytecode --python .venv-bench/bin/python \
+		--requirements tests/benchmarks/requirements.txt
+	@touch $@
 
 check: format-check lint types protos-check buf test ## What CI runs
 
@@ -58,9 +72,9 @@ servers: ## Build the real servers that integration tests start (needs Go; cache
 	@.ci/servers
 
 lock: $(STAMP) ## Resolve the dependencies anew into requirements.lock
-	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --all-extras --group dev \
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --extra all --group dev \
 		--no-annotate --custom-compile-command "make lock" pyproject.toml --output-file requirements.lock
 
 clean: ## Stop the embedded stack and remove everything that was made
 	@[ ! -x $(BIN)/plumbline ] || $(BIN)/plumbline down || true
-	rm -rf .venv .plumbline
+	rm -rf .venv .venv-bench .plumbline
