@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import functools
 import json
 import os
@@ -22,7 +23,7 @@ from plumbline.core.jobs import JobStore
 from plumbline.core.queue import create_app, submit
 from plumbline.core.rpc import connect, serve_in_thread
 from plumbline.core.settings import Settings
-from plumbline.curation.config import CurationConfig
+from plumbline.curation.config import CurationConfig, ServiceConfig
 from plumbline.curation.engine import CurationEngine
 from plumbline.curation.service import CurationService
 from plumbline.curation.tasks import STAGES
@@ -41,8 +42,9 @@ def address(valkey: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[s
     settings = Settings(state_dir=tmp_path_factory.mktemp("state"), redis_url=valkey)
     stages = {stage.name: stage for stage in STAGES}
     app, jobs = create_app(settings, stages), JobStore(valkey)
-    engine = CurationEngine(CurationConfig(max_stream_documents=3))
-    service = CurationService(engine, functools.partial(submit, jobs, app, stages))
+    engine = CurationEngine(CurationConfig())
+    config = ServiceConfig(max_stream_documents=3, max_batch_messages=4, max_batch_bytes=4096)
+    service = CurationService(engine, functools.partial(submit, jobs, app, stages), config)
 
     def register(server: grpc.aio.Server) -> Sequence[str]:
         curation_pb2_grpc.add_CurationServiceServicer_to_server(service, server)
@@ -79,6 +81,7 @@ def test_filter_answers_in_order_with_reasons(client: Any) -> None:
         ("3", False, "lexicon"),
         ("4", False, "near_duplicate"),
     ]
+    assert [answer.code for answer in answers][:3] == ["", "TOO_SHORT", "EXACT_DUPLICATE"]
     assert answers[0].language == "en"
     assert answers[2].detail == "copy of 0, similarity 1.00"
 
@@ -119,6 +122,7 @@ def test_a_stream_beyond_the_bound_is_refused(client: Any) -> None:
         (pb.ANONYMIZE_ACTION_UNSPECIFIED, "手机<PHONE>，👋"),
         (pb.ANONYMIZE_ACTION_REDACT, "手机<PHONE>，👋"),
         (pb.ANONYMIZE_ACTION_MASK, "手机***********，👋"),
+        (pb.ANONYMIZE_ACTION_KEEP, "手机13812345678，👋"),
     ],
 )
 def test_anonymize(client: Any, action: pb.AnonymizeAction, text: str) -> None:
@@ -148,6 +152,67 @@ def test_stream_anonymize_answers_each_request(client: Any) -> None:
         ("x", "<EMAIL>", 1),
         ("y", "nothing", 0),
     ]
+
+
+def test_options_of_a_request(client: Any) -> None:
+    options = pb.AnonymizeOptions(actions={"EMAIL": pb.ANONYMIZE_ACTION_MASK}, types=["EMAIL"])
+    request = pb.AnonymizeTextRequest(text="a@b.com 13812345678", options=options)
+    assert client.AnonymizeText(request).text == "******* 13812345678"
+
+    options = pb.AnonymizeOptions(min_confidence=0.99)
+    request = pb.AnonymizeTextRequest(text="a@b.com 13812345678", options=options)
+    assert client.AnonymizeText(request).text == "<EMAIL> 13812345678"
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (pb.AnonymizeOptions(types=["EMIAL"]), "EMIAL"),
+        (pb.AnonymizeOptions(min_confidence=2), "min_confidence"),
+        (pb.AnonymizeOptions(actions={"EMAIL": pb.ANONYMIZE_ACTION_PSEUDONYMISE}), "key"),
+    ],
+)
+def test_wrong_options_are_refused(client: Any, options: pb.AnonymizeOptions, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        client.AnonymizeText(pb.AnonymizeTextRequest(text="x", options=options))
+
+
+def test_pseudonyms_hold_across_streams_and_differ_between_tenants(
+    client: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keys = tmp_path / "keys.json"
+    keys.write_text(json.dumps({"main": base64.b64encode(bytes(32)).decode()}))
+    monkeypatch.setenv("PLUMBLINE_PSEUDONYM_KEYS_FILE", str(keys))
+
+    def ask(tenant: str) -> str:
+        options = pb.AnonymizeOptions(key="main", tenant=tenant)
+        request = pb.StreamAnonymizeTextRequest(
+            text="a@b.com", action=pb.ANONYMIZE_ACTION_PSEUDONYMISE, options=options
+        )
+        (answer,) = client.StreamAnonymizeText(iter([request]))
+        return str(answer.text)
+
+    assert ask("red") == ask("red") != ask("blue")
+    with pytest.raises(ConfigError, match="accepted: main"):
+        options = pb.AnonymizeOptions(key="other")
+        action = pb.ANONYMIZE_ACTION_PSEUDONYMISE
+        client.AnonymizeText(pb.AnonymizeTextRequest(text="x", action=action, options=options))
+
+
+def test_long_streams_keep_their_order_across_batches(client: Any) -> None:
+    """Messages larger than a batch, and options that change in between."""
+    actions = (pb.ANONYMIZE_ACTION_REDACT, pb.ANONYMIZE_ACTION_KEEP)
+    requests = [
+        pb.StreamAnonymizeTextRequest(
+            document_id=str(n), text="x " * (n % 7 * 900) + "a@b.com", action=actions[n % 3 == 0]
+        )
+        for n in range(100)
+    ]
+    answers = list(client.StreamAnonymizeText(iter(requests)))
+
+    assert [answer.document_id for answer in answers] == [str(n) for n in range(100)]
+    kept = [answer.text.endswith("a@b.com") for answer in answers]
+    assert kept == [n % 3 == 0 for n in range(100)]
 
 
 def test_an_unknown_action_is_refused(client: Any) -> None:

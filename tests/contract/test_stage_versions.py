@@ -30,7 +30,7 @@ SMALL_WORLD = {
 
 PINS = {
     "curation.synthesize": (1, "d4515e2fc29072d5d7b2c47a60513cbf7b6fd3c8ce47fa0820c434d1c129a90b"),
-    "curation.curate": (1, "c324e88df0006c9d906a3502687832bb7c4e3d046ea55fceb35293b2c8d75e81"),
+    "curation.curate": (2, "3ab3f9d6ec122f7eedf164b4af5eb3b345d5b85acba88b4aa1f5632b80adb8ba"),
     "retriever.import_values": (
         1,
         "dab09d9c6b0193ac2d77be060b2a05c2d29ac3dc542d108848e764298c391e59",

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -57,12 +58,12 @@ def with_local_services(settings: Settings, services: Sequence[str]) -> Iterator
 
 
 def _curation(settings: Settings) -> Register:
-    from plumbline.curation.config import CurationConfig
+    from plumbline.curation.config import configured_curation
     from plumbline.curation.engine import CurationEngine
     from plumbline.curation.service import CurationService
     from plumbline.v1 import curation_pb2, curation_pb2_grpc
 
-    service = CurationService(CurationEngine(CurationConfig()), _no_queue)
+    service = CurationService(CurationEngine(configured_curation(os.environ)), _no_queue)
     return _registering(curation_pb2, "CurationService", curation_pb2_grpc, service)
 
 

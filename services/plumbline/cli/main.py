@@ -10,13 +10,17 @@ import sys
 import typer
 
 from plumbline.cli import (
+    analysis_commands,
     artifact_commands,
+    corpus_commands,
     curation_commands,
+    filter_commands,
     job_commands,
     model_commands,
     retriever_commands,
     run_commands,
     stack_commands,
+    synthesis_commands,
     training_commands,
 )
 from plumbline.cli.console import say
@@ -35,7 +39,11 @@ for module in (
     run_commands,
     job_commands,
     artifact_commands,
+    corpus_commands,
     curation_commands,
+    filter_commands,
+    analysis_commands,
+    synthesis_commands,
     model_commands,
     training_commands,
     retriever_commands,

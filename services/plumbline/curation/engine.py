@@ -1,38 +1,44 @@
-"""Filters, de-duplicates and anonymizes documents, and accounts for every one that it drops.
+"""Filters, sketches and anonymizes documents in batches, and says why each one was dropped.
 
 Gibberish is judged before language, because noise looks like some language to a classifier; the
-cheap rules go before duplicates, so that what is dropped anyway is not remembered. Rules see text
-only, never a document's metadata.
+cheap rules go before the dear ones, and each rule sees only what the rules before it kept. Rules
+see text only, never a document's metadata. Duplicates are decided over whole corpora (`corpus`) or
+over what a stream has shown so far (`DocumentFilter`).
 """
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
-from typing import Any
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
 
-from plumbline.curation.config import Action, CurationConfig
-from plumbline.curation.dedup import Duplicate, ExactIndex, NearIndex, digest
-from plumbline.curation.language import detect_language
-from plumbline.curation.normalize import normalize
-from plumbline.curation.pii import Anonymized, PiiDetector
-from plumbline.curation.rules import (
-    EXACT_DUPLICATE,
-    NEAR_DUPLICATE,
-    DocumentView,
+from plumbline.core.errors import ConfigError
+from plumbline.curation.config import CurationConfig
+from plumbline.curation.dedup.index import Duplicate, ExactIndex, NearIndex
+from plumbline.curation.dedup.sketch import Sketch, Sketcher, digest
+from plumbline.curation.filters.classifier import load_filter
+from plumbline.curation.filters.endpoint import EndpointRule
+from plumbline.curation.filters.rules import (
+    TOO_LONG,
+    ClassifierRule,
     GibberishRule,
     LanguageRule,
     LengthRule,
     LexiconRule,
+    Objection,
+    QualityRule,
+    RepetitionRule,
     Rule,
 )
-from plumbline.data.records import Document
+from plumbline.curation.language import UNDETERMINED
+from plumbline.curation.pii.config import AnonymizeConfig, AnonymizeOptions
+from plumbline.curation.pii.detector import Anonymized, PiiDetector
+from plumbline.curation.pii.names.config import NamesConfig
+from plumbline.curation.view import DocumentView
 
-_EXCERPT_CHARACTERS = 160
-_PROGRESS_EVERY = 500
-
-Progress = Callable[[int, int], None]
+EXACT_DUPLICATE = "exact_duplicate"
+NEAR_DUPLICATE = "near_duplicate"
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +50,8 @@ class Decision:
     language: str
     rule: str = ""
     """Id of the rule that dropped it; empty when kept."""
+    code: str = ""
+    """Stable reason code of the rule; empty when kept."""
     detail: str = ""
     """What the rule saw, in words."""
     duplicate_of: str = ""
@@ -51,94 +59,181 @@ class Decision:
 
 
 @dataclass(frozen=True, slots=True)
-class RemovedDocument:
-    """A dropped document and why; its text is anonymized like that of kept ones."""
+class Processed:
+    """A document after everything that can be said of it without looking at others."""
 
-    document: Document
-    decision: Decision
+    text: str
+    """Without its personal data where anonymization is on."""
+    language: str
+    """BCP 47 primary tag, `und` when unknown."""
+    rule: str
+    """Id of the rule that drops it; empty when kept."""
+    objection: Objection | None
+    """Why; None when kept."""
+    pii: tuple[str, ...]
+    """Types of the personal data found, one for each piece."""
+    digest: bytes
+    """16 bytes that exact copies share; empty when dropped."""
+    sketch: Sketch | None
+    """None when dropped, too short to compare, or near duplicates are off."""
 
-    def to_document(self) -> Document:
-        """The document with the reason in its metadata, as removed.parquet holds it."""
-        reasons = {"removed_by": self.decision.rule, "removed_because": self.decision.detail}
-        if self.decision.duplicate_of:
-            reasons["duplicate_of"] = self.decision.duplicate_of
-        return replace(self.document, metadata={**self.document.metadata, **reasons})
-
-
-@dataclass(slots=True)
-class RuleCount:
-    """One step of the funnel."""
-
-    id: str
-    version: int
-    documents_in: int = 0
-    removed: int = 0
-    examples: list[dict[str, str]] = field(default_factory=list)
+    @property
+    def kept(self) -> bool:
+        return self.objection is None
 
 
-@dataclass(frozen=True, slots=True)
-class CurationReport:
-    """The funnel, for people and for the HTML report."""
+class CurationEngine:
+    """Rules, detectors and sketches of one config; safe to share between threads."""
 
-    documents_in: int
-    documents_out: int
-    characters_in: int
-    characters_out: int
-    rules: tuple[RuleCount, ...]
-    languages: dict[str, int]
-    """Kept documents by language."""
-    pii: dict[str, int]
-    """Pieces of personal data replaced in kept documents, by type."""
-    documents_with_pii: int
-    lexicon_digest: str
+    def __init__(self, config: CurationConfig, rules: Sequence[Rule] = ()) -> None:
+        """
+        Args:
+            rules: further rules, which judge after those that the config describes.
+        """
+        self._config = config
+        self._pii = PiiDetector(_for_corpora(config))
+        self.rules: tuple[Rule, ...] = (*_configured_rules(config), *rules)
+        self._sketcher = (
+            Sketcher(config.near_duplicates) if config.near_duplicates.enabled else None
+        )
 
-    def to_json(self) -> dict[str, Any]:
-        return {
-            "documents_in": self.documents_in,
-            "documents_out": self.documents_out,
-            "characters_in": self.characters_in,
-            "characters_out": self.characters_out,
-            "rules": [
-                {
-                    "id": rule.id,
-                    "version": rule.version,
-                    "documents_in": rule.documents_in,
-                    "removed": rule.removed,
-                    "examples": rule.examples,
-                }
-                for rule in self.rules
-            ],
-            "languages": self.languages,
-            "pii": self.pii,
-            "documents_with_pii": self.documents_with_pii,
-            "lexicon_digest": self.lexicon_digest,
-        }
+    @property
+    def config(self) -> CurationConfig:
+        return self._config
+
+    @property
+    def lexicon_digest(self) -> str:
+        """sha256 of the lexicon's terms; empty where it is off."""
+        return next((rule.digest for rule in self.rules if isinstance(rule, LexiconRule)), "")
+
+    def process(self, texts: Sequence[str]) -> list[Processed]:
+        """Judge, sketch and anonymize a batch; the answers do not depend on how it was cut."""
+        views = [DocumentView(text, self._config.language) for text in texts]
+        judged = self.judge(views)
+        kept = [view for view, found in zip(views, judged, strict=True) if found is None]
+        sketches = iter(self._sketches(kept))
+        return [
+            self._dropped(view, clean, *found)
+            if found is not None
+            else self._kept(view, clean, next(sketches))
+            for view, clean, found in zip(views, self._clean(views), judged, strict=True)
+        ]
+
+    def judge(self, views: Sequence[DocumentView]) -> list[tuple[Rule, Objection] | None]:
+        """The first rule that objects to each document, and what it says; None keeps."""
+        found: list[tuple[Rule, Objection] | None] = [None] * len(views)
+        left = list(range(len(views)))
+        for rule in self.rules:
+            answers = rule.judge([views[index] for index in left])
+            for index, objection in zip(left, answers, strict=True):
+                if objection is not None:
+                    found[index] = (rule, objection)
+            left = [index for index in left if found[index] is None]
+        return found
+
+    def anonymizer(self, options: AnonymizeOptions) -> PiiDetector:
+        """The detector as a request wants it.
+
+        Raises:
+            ConfigError: the options make no sense, or name a key that there is not.
+        """
+        return self._text_pii.with_options(options)
+
+    @cached_property
+    def _text_pii(self) -> PiiDetector:
+        """For single texts; made when first asked for, as its gazetteers take a while to load."""
+        same = _for_corpora(self._config) == self._config.anonymize
+        return self._pii if same else PiiDetector(self._config.anonymize)
+
+    def open_filter(self, *, capacity: int | None = None) -> DocumentFilter:
+        """A filter with empty memory, for one stream."""
+        return DocumentFilter(self, capacity=capacity)
+
+    def sketch(self, view: DocumentView) -> Sketch | None:
+        """What near duplicates are found by; None where the document is too short or it is off."""
+        return self._sketches([view])[0]
+
+    def _sketches(self, views: Sequence[DocumentView]) -> list[Sketch | None]:
+        if self._sketcher is None:
+            return [None] * len(views)
+        return self._sketcher.sketch_all([view.tokens for view in views])
+
+    def _clean(self, views: Sequence[DocumentView]) -> list[Anonymized]:
+        texts = [view.text for view in views]
+        if not self._config.anonymize.enabled:
+            return [Anonymized(text, (), ()) for text in texts]
+        return self._pii.anonymize_all(texts, [view.normalized for view in views])
+
+    def _kept(self, view: DocumentView, clean: Anonymized, sketch: Sketch | None) -> Processed:
+        return Processed(
+            clean.text,
+            view.language,
+            "",
+            None,
+            tuple(span.type for span in clean.spans),
+            digest(view.normalized.text),
+            sketch,
+        )
+
+    def _dropped(
+        self, view: DocumentView, clean: Anonymized, rule: Rule, objection: Objection
+    ) -> Processed:
+        # A document that is far too long is not read at all, not even for its language.
+        language = UNDETERMINED if objection.code == TOO_LONG else view.language
+        types = tuple(span.type for span in clean.spans)
+        return Processed(clean.text, language, rule.id, objection, types, b"", None)
 
 
-@dataclass(frozen=True, slots=True)
-class CurationResult:
-    """Kept documents in the order given, removed ones likewise, and the report."""
+def open_engine(config: CurationConfig, filters: Sequence[Path] = ()) -> CurationEngine:
+    """An engine with trained filters.
 
-    kept: list[Document]
-    removed: list[RemovedDocument]
-    report: CurationReport
+    Args:
+        filters: directories of filter artifacts.
+    Raises:
+        ConfigError: two filters of the same name.
+    """
+    if not config.classifier.enabled:
+        return CurationEngine(config)
+    rules = [ClassifierRule(load_filter(path), config.classifier) for path in filters]
+    names = [rule.id for rule in rules]
+    if len(set(names)) < len(names):
+        raise ConfigError(
+            f"filters {', '.join(names)} are given; each name is accepted once", field="filters"
+        )
+    return CurationEngine(config, rules)
+
+
+def _for_corpora(config: CurationConfig) -> AnonymizeConfig:
+    if config.names_in_corpora:
+        return config.anonymize
+    return config.anonymize.model_copy(update={"names": NamesConfig(enabled=False)})
+
+
+def _configured_rules(config: CurationConfig) -> list[Rule]:
+    candidates: tuple[tuple[bool, Callable[[], Rule]], ...] = (
+        (config.length.enabled, lambda: LengthRule(config.length)),
+        (config.gibberish.enabled, lambda: GibberishRule(config.gibberish)),
+        (config.language.enabled, lambda: LanguageRule(config.language)),
+        (config.quality.enabled, lambda: QualityRule(config.quality)),
+        (config.repetition.enabled, lambda: RepetitionRule(config.repetition)),
+        (config.lexicon.enabled, lambda: LexiconRule(config.lexicon)),
+    )
+    rules = [make() for enabled, make in candidates if enabled]
+    return [*rules, *(EndpointRule(endpoint) for endpoint in config.endpoints)]
 
 
 class DocumentFilter:
-    """Decides on documents one by one; duplicates are found among those it has seen.
+    """Decides on the documents of one stream; duplicates are found among those it has seen.
 
-    Not safe to share between threads or streams. Documents must come in the order of preference:
-    of two copies the one that came first is kept.
+    Not safe to share between threads or streams. Of two copies the one that came first is kept.
 
     Args:
         capacity: most documents remembered for duplicates; None for no bound.
     """
 
-    def __init__(
-        self, config: CurationConfig, rules: Sequence[Rule], *, capacity: int | None = None
-    ) -> None:
-        self._config = config
-        self._rules = rules
+    def __init__(self, engine: CurationEngine, *, capacity: int | None = None) -> None:
+        config = engine.config
+        self._engine = engine
         self._exact = ExactIndex(capacity=capacity) if config.exact_duplicates.enabled else None
         self._near = (
             NearIndex(config.near_duplicates, capacity=capacity)
@@ -146,27 +241,30 @@ class DocumentFilter:
             else None
         )
 
-    def decide(self, document_id: str, text: str) -> Decision:
-        """Keep or drop one document.
+    def decide(self, documents: Sequence[tuple[str, str]]) -> list[Decision]:
+        """Keep or drop documents, given as (id, text), in order.
 
         Raises:
             ResourceExhaustedError: more documents than `capacity`.
         """
-        view = DocumentView.of(text, self._config.language)
-        for rule in self._rules:
-            detail = rule.objection(view)
-            if detail:
-                return Decision(document_id, False, view.language, rule.id, detail)
-        return self._decide_copy(document_id, view)
+        views = [DocumentView(text, self._engine.config.language) for _, text in documents]
+        return [
+            self._decide_copy(document_id, view)
+            if objection is None
+            else _dropped(document_id, view, *objection)
+            for (document_id, _), view, objection in zip(
+                documents, views, self._engine.judge(views), strict=True
+            )
+        ]
 
     def _decide_copy(self, document_id: str, view: DocumentView) -> Decision:
         """Both indexes are asked before either learns, so that every copy names a kept document."""
         key = digest(view.normalized.text)
         if self._exact and (copy := self._exact.find(key)):
-            return _dropped_copy(document_id, view, EXACT_DUPLICATE, copy)
-        sketch = self._near.sketch(view.tokens) if self._near else None
+            return _copied(document_id, view, EXACT_DUPLICATE, copy)
+        sketch = self._engine.sketch(view)
         if self._near and sketch and (copy := self._near.find(sketch)):
-            return _dropped_copy(document_id, view, NEAR_DUPLICATE, copy)
+            return _copied(document_id, view, NEAR_DUPLICATE, copy)
         if self._exact:
             self._exact.add(document_id, key)
         if self._near and sketch:
@@ -174,119 +272,10 @@ class DocumentFilter:
         return Decision(document_id, True, view.language)
 
 
-def _dropped_copy(document_id: str, view: DocumentView, rule: str, copy: Duplicate) -> Decision:
+def _dropped(document_id: str, view: DocumentView, rule: Rule, found: Objection) -> Decision:
+    return Decision(document_id, False, view.language, rule.id, found.code, found.detail)
+
+
+def _copied(document_id: str, view: DocumentView, rule: str, copy: Duplicate) -> Decision:
     detail = f"copy of {copy.of}, similarity {copy.similarity:.2f}"
-    return Decision(document_id, False, view.language, rule, detail, copy.of)
-
-
-class CurationEngine:
-    """Curates whole corpora, and hands out filters for streams."""
-
-    def __init__(self, config: CurationConfig) -> None:
-        self._config = config
-        self._pii = PiiDetector(config.anonymize)
-        lexicon = LexiconRule(config.lexicon) if config.lexicon.enabled else None
-        self._lexicon_digest = lexicon.digest if lexicon else ""
-        candidates: tuple[tuple[bool, Callable[[], Rule]], ...] = (
-            (config.length.enabled, lambda: LengthRule(config.length)),
-            (config.gibberish.enabled, lambda: GibberishRule(config.gibberish)),
-            (config.language.enabled, lambda: LanguageRule(config.language)),
-        )
-        self._rules: list[Rule] = [make() for enabled, make in candidates if enabled]
-        if lexicon is not None:
-            self._rules.append(lexicon)
-
-    @property
-    def config(self) -> CurationConfig:
-        return self._config
-
-    def open_filter(self, *, capacity: int | None = None) -> DocumentFilter:
-        """A filter with empty memory, for one stream or one corpus."""
-        return DocumentFilter(self._config, self._rules, capacity=capacity)
-
-    def anonymize(self, text: str, action: Action | None = None) -> Anonymized:
-        """Replace personal data; `action` overrides the configured one."""
-        return self._pii.anonymize(text, action)
-
-    def detect_language(self, text: str) -> str:
-        """BCP 47 primary tag, `und` when unknown."""
-        return detect_language(normalize(text).text, self._config.language)
-
-    def curate(
-        self, documents: Iterable[Document], *, progress: Progress | None = None
-    ) -> CurationResult:
-        """Curate a corpus. The result depends on the documents, not on their order, except that
-        the output keeps the order of the input.
-
-        Args:
-            progress: called with (done, total) every 500 documents.
-        """
-        corpus = list(documents)
-        decisions = self._decide_all(corpus, progress)
-        kept: list[Document] = []
-        removed: list[RemovedDocument] = []
-        pii: Counter[str] = Counter()
-        with_pii = 0
-        for document, decision in zip(corpus, decisions, strict=True):
-            clean, types = self._clean(document, decision)
-            if decision.kept:
-                kept.append(clean)
-                pii.update(types)
-                with_pii += bool(types)
-            else:
-                removed.append(RemovedDocument(clean, decision))
-        report = CurationReport(
-            documents_in=len(corpus),
-            documents_out=len(kept),
-            characters_in=sum(len(document.text) for document in corpus),
-            characters_out=sum(len(document.text) for document in kept),
-            rules=self._funnel(len(corpus), removed),
-            languages=dict(sorted(Counter(document.language for document in kept).items())),
-            pii=dict(sorted(pii.items())),
-            documents_with_pii=with_pii,
-            lexicon_digest=self._lexicon_digest,
-        )
-        return CurationResult(kept, removed, report)
-
-    def _decide_all(self, corpus: Sequence[Document], progress: Progress | None) -> list[Decision]:
-        """Decisions in the corpus's order, made in the order of ids: the smallest id is kept."""
-        order = sorted(range(len(corpus)), key=lambda i: (corpus[i].id, corpus[i].text))
-        decisions: dict[int, Decision] = {}
-        decide = self.open_filter().decide
-        for done, index in enumerate(order):
-            if progress is not None and done % _PROGRESS_EVERY == 0:
-                progress(done, len(corpus))
-            decisions[index] = decide(corpus[index].id, corpus[index].text)
-        return [decisions[index] for index in range(len(corpus))]
-
-    def _clean(self, document: Document, decision: Decision) -> tuple[Document, list[str]]:
-        """The document with its language and without its personal data, and the types found."""
-        if not self._config.anonymize.enabled:
-            return replace(document, language=decision.language), []
-        anonymized = self._pii.anonymize(document.text)
-        clean = replace(document, text=anonymized.text, language=decision.language)
-        return clean, [span.type for span in anonymized.spans]
-
-    def _funnel(
-        self, documents_in: int, removed: Sequence[RemovedDocument]
-    ) -> tuple[RuleCount, ...]:
-        steps = [RuleCount(rule.id, rule.version) for rule in self._rules]
-        if self._config.exact_duplicates.enabled:
-            steps.append(RuleCount(EXACT_DUPLICATE, 1))
-        if self._config.near_duplicates.enabled:
-            steps.append(RuleCount(NEAR_DUPLICATE, 1))
-        left = documents_in
-        for step in steps:
-            dropped = [item for item in removed if item.decision.rule == step.id]
-            step.documents_in, step.removed = left, len(dropped)
-            step.examples = list(self._examples(dropped))
-            left -= len(dropped)
-        return tuple(steps)
-
-    def _examples(self, dropped: Sequence[RemovedDocument]) -> Iterator[dict[str, str]]:
-        """The first few by id, so that the choice does not depend on the order either."""
-        ordered = sorted(dropped, key=lambda item: (item.document.id, item.document.text))
-        for item in ordered[: self._config.examples_per_rule]:
-            # Anonymized even where the corpus is not: a report travels further.
-            text = self._pii.anonymize(item.document.text[:_EXCERPT_CHARACTERS]).text
-            yield {"id": item.document.id, "detail": item.decision.detail, "text": text}
+    return Decision(document_id, False, view.language, rule, rule.upper(), detail, copy.of)

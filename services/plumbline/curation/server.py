@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -13,7 +14,7 @@ from plumbline.core.jobs import Job, JobStore
 from plumbline.core.queue import create_app, submit
 from plumbline.core.rpc import serve
 from plumbline.core.settings import Settings
-from plumbline.curation.config import CurationConfig
+from plumbline.curation.config import configured_curation
 from plumbline.curation.engine import CurationEngine
 from plumbline.curation.service import CurationService
 from plumbline.v1 import curation_pb2, curation_pb2_grpc, jobs_pb2, jobs_pb2_grpc
@@ -32,7 +33,7 @@ def main() -> None:
     ) -> Job:
         return submit(jobs, app, STAGES, stage, config, inputs, request_id)
 
-    service = CurationService(CurationEngine(CurationConfig()), create_job)
+    service = CurationService(CurationEngine(configured_curation(os.environ)), create_job)
 
     def register(server: grpc.aio.Server) -> Sequence[str]:
         curation_pb2_grpc.add_CurationServiceServicer_to_server(service, server)

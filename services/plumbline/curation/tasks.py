@@ -3,15 +3,40 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from plumbline.core.stages import InputSpec, Stage, StageContext, StageInputs, StageResult
 from plumbline.curation.config import AnalyzeConfig, AnnotateConfig, CurationConfig
+from plumbline.curation.corpus.part_configs import (
+    CurateShardConfig,
+    FindCopiesConfig,
+    ImportDocumentsConfig,
+)
+from plumbline.curation.decontamination.config import DecontaminateConfig
+from plumbline.curation.filters.config import TrainFilterConfig
+from plumbline.curation.mixing.config import MixConfig, SubsetConfig
+from plumbline.curation.synthesis.config import (
+    BacktranslateConfig,
+    EvolveConfig,
+    SelfInstructConfig,
+    ToInstructionsConfig,
+)
 from plumbline.world.config import WorldConfig
 
 _CORPUS = InputSpec(kinds=("corpus",), description="documents, or one data file of documents")
+_FILTERS = InputSpec(
+    kinds=("filter",), required=False, many=True, description="outputs of curation.train_filter"
+)
+_POLICY = InputSpec(kinds=("policy",), description="writes the texts")
+_TASKS = InputSpec(
+    kinds=("conversations", "corpus"), description="tasks with answers, in any format that is read"
+)
+_DATASETS = InputSpec(
+    kinds=("corpus", "conversations"),
+    many=True,
+    description="documents and conversations, in any format that is read",
+)
 PROMPT_SPLITS = ("train", "rl", "heldout", "heldout_hard")
 
 STAGES = (
@@ -27,23 +52,171 @@ STAGES = (
     ),
     Stage(
         name="curation.curate",
-        version=1,
+        version=2,
         config=CurationConfig,
-        inputs={"corpus": _CORPUS},
+        inputs={"corpus": _CORPUS, "filters": _FILTERS},
         output_kind="corpus",
         queue="curation",
-        run="plumbline.curation.tasks:run_curate",
+        run="plumbline.curation.corpus.stage:run_curate",
         description="Filter, de-duplicate and anonymize a corpus",
     ),
     Stage(
-        name="curation.analyze",
+        name="curation.import_documents",
         version=1,
-        config=AnalyzeConfig,
+        config=ImportDocumentsConfig,
         inputs={"corpus": _CORPUS},
+        output_kind="corpus",
+        queue="curation",
+        run="plumbline.curation.corpus.stage:run_import_documents",
+        description="Read a data file into documents; a part of curation.curate",
+    ),
+    Stage(
+        name="curation.curate_shard",
+        version=1,
+        config=CurateShardConfig,
+        inputs={"corpus": _CORPUS, "filters": _FILTERS},
+        output_kind="shard",
+        queue="curation",
+        run="plumbline.curation.corpus.stage:run_curate_shard",
+        description="Filter, anonymize and sketch some rows; a part of curation.curate",
+    ),
+    Stage(
+        name="curation.find_copies",
+        version=1,
+        config=FindCopiesConfig,
+        inputs={"shards": InputSpec(kinds=("shard",), many=True, description="all of a corpus")},
+        output_kind="shard",
+        queue="curation",
+        run="plumbline.curation.corpus.stage:run_find_copies",
+        description="Find near copies across shards; a part of curation.curate",
+    ),
+    Stage(
+        name="curation.analyze",
+        version=2,
+        config=AnalyzeConfig,
+        inputs={
+            "corpus": _CORPUS,
+            "descriptors": InputSpec(
+                kinds=("descriptors",),
+                required=False,
+                many=True,
+                description="identity terms, as JSON in the format of HolisticBias descriptors",
+            ),
+            "filters": InputSpec(
+                kinds=("filter",), required=False, many=True, description="score toxicity"
+            ),
+        },
         output_kind="report",
         queue="curation",
-        run="plumbline.curation.tasks:run_analyze",
-        description="Count languages, lengths, duplicates and personal data of a corpus",
+        run="plumbline.curation.analysis.stage:run_analyze",
+        description="Report languages, pronouns, identity terms, toxicity and erasure of a corpus",
+    ),
+    Stage(
+        name="curation.self_instruct",
+        version=1,
+        config=SelfInstructConfig,
+        inputs={"seeds": _TASKS, "policy": _POLICY},
+        output_kind="conversations",
+        queue="curation",
+        run="plumbline.curation.synthesis.stage:run_self_instruct",
+        description="Generate instructions and their answers from seed tasks",
+    ),
+    Stage(
+        name="curation.evolve",
+        version=1,
+        config=EvolveConfig,
+        inputs={"conversations": _TASKS, "policy": _POLICY},
+        output_kind="conversations",
+        queue="curation",
+        run="plumbline.curation.synthesis.stage:run_evolve",
+        description="Make instructions harder or rarer, generation by generation",
+    ),
+    Stage(
+        name="curation.backtranslate",
+        version=1,
+        config=BacktranslateConfig,
+        inputs={"documents": _CORPUS, "policy": _POLICY},
+        output_kind="conversations",
+        queue="curation",
+        run="plumbline.curation.synthesis.stage:run_backtranslate",
+        description="Write the instructions that documents answer",
+    ),
+    Stage(
+        name="curation.to_instructions",
+        version=1,
+        config=ToInstructionsConfig,
+        inputs={
+            "conversations": InputSpec(
+                kinds=("conversations", "corpus"), required=False, description="dialogues"
+            ),
+            "documents": InputSpec(
+                kinds=("corpus",), required=False, description="texts that hold questions or titles"
+            ),
+        },
+        output_kind="conversations",
+        queue="curation",
+        run="plumbline.curation.synthesis.stage:run_to_instructions",
+        description="Turn conversations and documents into instruction records",
+    ),
+    Stage(
+        name="curation.train_filter",
+        version=1,
+        config=TrainFilterConfig,
+        inputs={
+            "labelled": InputSpec(
+                kinds=("corpus",), many=True, description="data files of labelled texts"
+            ),
+            "neutral_terms": InputSpec(
+                kinds=("descriptors",),
+                required=False,
+                many=True,
+                description="names of groups, harmless by themselves: HolisticBias JSON, or lines",
+            ),
+        },
+        output_kind="filter",
+        queue="curation",
+        run="plumbline.curation.filters.stage:run_train_filter",
+        description="Train a filter, for example of toxicity, from labelled texts",
+    ),
+    Stage(
+        name="curation.decontaminate",
+        version=1,
+        config=DecontaminateConfig,
+        inputs={
+            "corpus": InputSpec(
+                kinds=("corpus", "conversations"),
+                description="training data: documents or conversations",
+            ),
+            "evaluation": InputSpec(
+                kinds=("prompts", "corpus", "conversations", "preferences"),
+                many=True,
+                description="evaluation sets, or data files of any format that is read",
+            ),
+        },
+        output_kind="corpus",
+        queue="curation",
+        run="plumbline.curation.decontamination.stage:run_decontaminate",
+        description="Remove what training data share with evaluation sets, and report it",
+    ),
+    Stage(
+        name="curation.mix",
+        version=1,
+        config=MixConfig,
+        inputs={"datasets": _DATASETS},
+        output_kind="corpus",
+        queue="curation",
+        run="plumbline.curation.mixing.stage:run_mix",
+        description="Mix sources by weights, temperature, epochs and caps, in exact counts",
+    ),
+    Stage(
+        name="curation.subset",
+        version=1,
+        config=SubsetConfig,
+        inputs={"datasets": _DATASETS},
+        output_kind="corpus",
+        queue="curation",
+        run="plumbline.curation.mixing.stage:run_subset",
+        description="Draw a sample that keeps the proportions of sources and languages",
     ),
     Stage(
         name="curation.annotate",
@@ -88,52 +261,6 @@ def run_synthesize(config: WorldConfig, inputs: StageInputs, context: StageConte
     )
 
 
-def run_curate(config: CurationConfig, inputs: StageInputs, context: StageContext) -> StageResult:
-    from plumbline.curation.engine import CurationEngine
-    from plumbline.curation.noise import evaluate_noise_removal
-    from plumbline.data.readers import read_artifact_dataset
-    from plumbline.data.records import Document
-    from plumbline.data.tables import write_records
-
-    read = read_artifact_dataset(inputs.one("corpus").path, Document, on_error=config.on_error)
-    result = CurationEngine(config).curate(
-        read.records, progress=lambda done, total: context.progress(done, total, "curating")
-    )
-    removed = [item.to_document() for item in result.removed]
-    write_records(context.output_dir / "documents.parquet", result.kept, Document)
-    write_records(context.output_dir / "removed.parquet", removed, Document)
-    noise = evaluate_noise_removal(read.records, result)
-    report = {**result.report.to_json(), "read": read.report.to_json()}
-    if noise:
-        report["noise"] = noise
-    _write_json(context.output_dir / "report.json", report)
-    return StageResult(metrics=_curation_metrics(report))
-
-
-def run_analyze(config: AnalyzeConfig, inputs: StageInputs, context: StageContext) -> StageResult:
-    from plumbline.curation.analysis import analyze_corpus
-    from plumbline.curation.engine import CurationEngine
-    from plumbline.data.readers import read_artifact_dataset
-    from plumbline.data.records import Document
-
-    read = read_artifact_dataset(
-        inputs.one("corpus").path, Document, on_error=config.curation.on_error
-    )
-    report = analyze_corpus(
-        read.records,
-        CurationEngine(config.curation),
-        progress=lambda done, total: context.progress(done, total, "analysing"),
-    )
-    _write_json(context.output_dir / "report.json", {**report, "read": read.report.to_json()})
-    return StageResult(
-        metrics={
-            "documents": report["documents"],
-            "characters": report["characters"],
-            "documents_with_pii": report["documents_with_pii"],
-        }
-    )
-
-
 def run_annotate(config: AnnotateConfig, inputs: StageInputs, context: StageContext) -> StageResult:
     from plumbline.curation.annotation import annotate_rollouts
     from plumbline.data.records import Preference, Prompt, Rollout
@@ -163,19 +290,6 @@ def run_annotate(config: AnnotateConfig, inputs: StageInputs, context: StageCont
             },
         }
     )
-
-
-def _curation_metrics(report: Mapping[str, Any]) -> dict[str, float]:
-    metrics: dict[str, float] = {
-        "documents_in": report["documents_in"],
-        "documents_out": report["documents_out"],
-        "documents_with_pii": report["documents_with_pii"],
-    }
-    metrics |= {f"removed.{rule['id']}": rule["removed"] for rule in report["rules"]}
-    metrics |= {f"pii.{name.lower()}": count for name, count in report["pii"].items()}
-    noise = report.get("noise", {})
-    metrics |= {f"noise_recall.{kind}": share for kind, share in noise.get("recall", {}).items()}
-    return metrics
 
 
 def _write_json(path: Path, value: Any) -> None:

@@ -26,37 +26,43 @@ from google.protobuf import struct_pb2 as google_dot_protobuf_dot_struct__pb2
 from plumbline.v1 import jobs_pb2 as plumbline_dot_v1_dot_jobs__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1bplumbline/v1/curation.proto\x12\x0cplumbline.v1\x1a\x1cgoogle/protobuf/struct.proto\x1a\x17plumbline/v1/jobs.proto\";\n\x16\x46ilterDocumentsRequest\x12\x13\n\x0b\x64ocument_id\x18\x01 \x01(\t\x12\x0c\n\x04text\x18\x02 \x01(\t\"n\n\x17\x46ilterDocumentsResponse\x12\x13\n\x0b\x64ocument_id\x18\x01 \x01(\t\x12\x0c\n\x04kept\x18\x02 \x01(\x08\x12\x0e\n\x06reason\x18\x03 \x01(\t\x12\x0e\n\x06\x64\x65tail\x18\x04 \x01(\t\x12\x10\n\x08language\x18\x05 \x01(\t\"\\\n\x07PiiSpan\x12\r\n\x05start\x18\x01 \x01(\x05\x12\x0b\n\x03\x65nd\x18\x02 \x01(\x05\x12\x0c\n\x04type\x18\x03 \x01(\t\x12\x12\n\nconfidence\x18\x04 \x01(\x01\x12\x13\n\x0breplacement\x18\x05 \x01(\t\"S\n\x14\x41nonymizeTextRequest\x12\x0c\n\x04text\x18\x01 \x01(\t\x12-\n\x06\x61\x63tion\x18\x02 \x01(\x0e\x32\x1d.plumbline.v1.AnonymizeAction\"K\n\x15\x41nonymizeTextResponse\x12\x0c\n\x04text\x18\x01 \x01(\t\x12$\n\x05spans\x18\x02 \x03(\x0b\x32\x15.plumbline.v1.PiiSpan\"n\n\x1aStreamAnonymizeTextRequest\x12\x13\n\x0b\x64ocument_id\x18\x01 \x01(\t\x12\x0c\n\x04text\x18\x02 \x01(\t\x12-\n\x06\x61\x63tion\x18\x03 \x01(\x0e\x32\x1d.plumbline.v1.AnonymizeAction\"f\n\x1bStreamAnonymizeTextResponse\x12\x13\n\x0b\x64ocument_id\x18\x01 \x01(\t\x12\x0c\n\x04text\x18\x02 \x01(\t\x12$\n\x05spans\x18\x03 \x03(\x0b\x32\x15.plumbline.v1.PiiSpan\":\n\x14\x41nalyzeCorpusRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x0e\n\x06\x63orpus\x18\x02 \x01(\t\"7\n\x15\x41nalyzeCorpusResponse\x12\x1e\n\x03job\x18\x01 \x01(\x0b\x32\x11.plumbline.v1.Job\"b\n\x13\x43urateCorpusRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x0e\n\x06\x63orpus\x18\x02 \x01(\t\x12\'\n\x06\x63onfig\x18\x03 \x01(\x0b\x32\x17.google.protobuf.Struct\"6\n\x14\x43urateCorpusResponse\x12\x1e\n\x03job\x18\x01 \x01(\x0b\x32\x11.plumbline.v1.Job*k\n\x0f\x41nonymizeAction\x12 \n\x1c\x41NONYMIZE_ACTION_UNSPECIFIED\x10\x00\x12\x1b\n\x17\x41NONYMIZE_ACTION_REDACT\x10\x01\x12\x19\n\x15\x41NONYMIZE_ACTION_MASK\x10\x02\x32\xf0\x03\n\x0f\x43urationService\x12\x62\n\x0f\x46ilterDocuments\x12$.plumbline.v1.FilterDocumentsRequest\x1a%.plumbline.v1.FilterDocumentsResponse(\x01\x30\x01\x12X\n\rAnonymizeText\x12\".plumbline.v1.AnonymizeTextRequest\x1a#.plumbline.v1.AnonymizeTextResponse\x12n\n\x13StreamAnonymizeText\x12(.plumbline.v1.StreamAnonymizeTextRequest\x1a).plumbline.v1.StreamAnonymizeTextResponse(\x01\x30\x01\x12X\n\rAnalyzeCorpus\x12\".plumbline.v1.AnalyzeCorpusRequest\x1a#.plumbline.v1.AnalyzeCorpusResponse\x12U\n\x0c\x43urateCorpus\x12!.plumbline.v1.CurateCorpusRequest\x1a\".plumbline.v1.CurateCorpusResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1bplumbline/v1/curation.proto\x12\x0cplumbline.v1\x1a\x1cgoogle/protobuf/struct.proto\x1a\x17plumbline/v1/jobs.proto\";\n\x16\x46ilterDocumentsRequest\x12\x13\n\x0b\x64ocument_id\x18\x01 \x01(\t\x12\x0c\n\x04text\x18\x02 \x01(\t\"|\n\x17\x46ilterDocumentsResponse\x12\x13\n\x0b\x64ocument_id\x18\x01 \x01(\t\x12\x0c\n\x04kept\x18\x02 \x01(\x08\x12\x0e\n\x06reason\x18\x03 \x01(\t\x12\x0e\n\x06\x64\x65tail\x18\x04 \x01(\t\x12\x10\n\x08language\x18\x05 \x01(\t\x12\x0c\n\x04\x63ode\x18\x06 \x01(\t\"\x8a\x02\n\x10\x41nonymizeOptions\x12<\n\x07\x61\x63tions\x18\x01 \x03(\x0b\x32+.plumbline.v1.AnonymizeOptions.ActionsEntry\x12\r\n\x05types\x18\x02 \x03(\t\x12\x1b\n\x0emin_confidence\x18\x03 \x01(\x01H\x00\x88\x01\x01\x12\x0b\n\x03key\x18\x04 \x01(\t\x12\x0e\n\x06tenant\x18\x05 \x01(\t\x12\r\n\x05scope\x18\x06 \x01(\t\x1aM\n\x0c\x41\x63tionsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12,\n\x05value\x18\x02 \x01(\x0e\x32\x1d.plumbline.v1.AnonymizeAction:\x02\x38\x01\x42\x11\n\x0f_min_confidence\"\\\n\x07PiiSpan\x12\r\n\x05start\x18\x01 \x01(\x05\x12\x0b\n\x03\x65nd\x18\x02 \x01(\x05\x12\x0c\n\x04type\x18\x03 \x01(\t\x12\x12\n\nconfidence\x18\x04 \x01(\x01\x12\x13\n\x0breplacement\x18\x05 \x01(\t\"\x84\x01\n\x14\x41nonymizeTextRequest\x12\x0c\n\x04text\x18\x01 \x01(\t\x12-\n\x06\x61\x63tion\x18\x02 \x01(\x0e\x32\x1d.plumbline.v1.AnonymizeAction\x12/\n\x07options\x18\x03 \x01(\x0b\x32\x1e.plumbline.v1.AnonymizeOptions\"K\n\x15\x41nonymizeTextResponse\x12\x0c\n\x04text\x18\x01 \x01(\t\x12$\n\x05spans\x18\x02 \x03(\x0b\x32\x15.plumbline.v1.PiiSpan\"\x9f\x01\n\x1aStreamAnonymizeTextRequest\x12\x13\n\x0b\x64ocument_id\x18\x01 \x01(\t\x12\x0c\n\x04text\x18\x02 \x01(\t\x12-\n\x06\x61\x63tion\x18\x03 \x01(\x0e\x32\x1d.plumbline.v1.AnonymizeAction\x12/\n\x07options\x18\x04 \x01(\x0b\x32\x1e.plumbline.v1.AnonymizeOptions\"f\n\x1bStreamAnonymizeTextResponse\x12\x13\n\x0b\x64ocument_id\x18\x01 \x01(\t\x12\x0c\n\x04text\x18\x02 \x01(\t\x12$\n\x05spans\x18\x03 \x03(\x0b\x32\x15.plumbline.v1.PiiSpan\"\x89\x01\n\x14\x41nalyzeCorpusRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x0e\n\x06\x63orpus\x18\x02 \x01(\t\x12\'\n\x06\x63onfig\x18\x03 \x01(\x0b\x32\x17.google.protobuf.Struct\x12\x0f\n\x07\x66ilters\x18\x04 \x03(\t\x12\x13\n\x0b\x64\x65scriptors\x18\x05 \x03(\t\"7\n\x15\x41nalyzeCorpusResponse\x12\x1e\n\x03job\x18\x01 \x01(\x0b\x32\x11.plumbline.v1.Job\"s\n\x13\x43urateCorpusRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x0e\n\x06\x63orpus\x18\x02 \x01(\t\x12\'\n\x06\x63onfig\x18\x03 \x01(\x0b\x32\x17.google.protobuf.Struct\x12\x0f\n\x07\x66ilters\x18\x04 \x03(\t\"6\n\x14\x43urateCorpusResponse\x12\x1e\n\x03job\x18\x01 \x01(\x0b\x32\x11.plumbline.v1.Job*\xa9\x01\n\x0f\x41nonymizeAction\x12 \n\x1c\x41NONYMIZE_ACTION_UNSPECIFIED\x10\x00\x12\x1b\n\x17\x41NONYMIZE_ACTION_REDACT\x10\x01\x12\x19\n\x15\x41NONYMIZE_ACTION_MASK\x10\x02\x12\x19\n\x15\x41NONYMIZE_ACTION_KEEP\x10\x03\x12!\n\x1d\x41NONYMIZE_ACTION_PSEUDONYMISE\x10\x04\x32\xf0\x03\n\x0f\x43urationService\x12\x62\n\x0f\x46ilterDocuments\x12$.plumbline.v1.FilterDocumentsRequest\x1a%.plumbline.v1.FilterDocumentsResponse(\x01\x30\x01\x12X\n\rAnonymizeText\x12\".plumbline.v1.AnonymizeTextRequest\x1a#.plumbline.v1.AnonymizeTextResponse\x12n\n\x13StreamAnonymizeText\x12(.plumbline.v1.StreamAnonymizeTextRequest\x1a).plumbline.v1.StreamAnonymizeTextResponse(\x01\x30\x01\x12X\n\rAnalyzeCorpus\x12\".plumbline.v1.AnalyzeCorpusRequest\x1a#.plumbline.v1.AnalyzeCorpusResponse\x12U\n\x0c\x43urateCorpus\x12!.plumbline.v1.CurateCorpusRequest\x1a\".plumbline.v1.CurateCorpusResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'plumbline.v1.curation_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_ANONYMIZEACTION']._serialized_start=1018
-  _globals['_ANONYMIZEACTION']._serialized_end=1125
+  _globals['_ANONYMIZEOPTIONS_ACTIONSENTRY']._loaded_options = None
+  _globals['_ANONYMIZEOPTIONS_ACTIONSENTRY']._serialized_options = b'8\001'
+  _globals['_ANONYMIZEACTION']._serialized_start=1499
+  _globals['_ANONYMIZEACTION']._serialized_end=1668
   _globals['_FILTERDOCUMENTSREQUEST']._serialized_start=100
   _globals['_FILTERDOCUMENTSREQUEST']._serialized_end=159
   _globals['_FILTERDOCUMENTSRESPONSE']._serialized_start=161
-  _globals['_FILTERDOCUMENTSRESPONSE']._serialized_end=271
-  _globals['_PIISPAN']._serialized_start=273
-  _globals['_PIISPAN']._serialized_end=365
-  _globals['_ANONYMIZETEXTREQUEST']._serialized_start=367
-  _globals['_ANONYMIZETEXTREQUEST']._serialized_end=450
-  _globals['_ANONYMIZETEXTRESPONSE']._serialized_start=452
-  _globals['_ANONYMIZETEXTRESPONSE']._serialized_end=527
-  _globals['_STREAMANONYMIZETEXTREQUEST']._serialized_start=529
-  _globals['_STREAMANONYMIZETEXTREQUEST']._serialized_end=639
-  _globals['_STREAMANONYMIZETEXTRESPONSE']._serialized_start=641
-  _globals['_STREAMANONYMIZETEXTRESPONSE']._serialized_end=743
-  _globals['_ANALYZECORPUSREQUEST']._serialized_start=745
-  _globals['_ANALYZECORPUSREQUEST']._serialized_end=803
-  _globals['_ANALYZECORPUSRESPONSE']._serialized_start=805
-  _globals['_ANALYZECORPUSRESPONSE']._serialized_end=860
-  _globals['_CURATECORPUSREQUEST']._serialized_start=862
-  _globals['_CURATECORPUSREQUEST']._serialized_end=960
-  _globals['_CURATECORPUSRESPONSE']._serialized_start=962
-  _globals['_CURATECORPUSRESPONSE']._serialized_end=1016
-  _globals['_CURATIONSERVICE']._serialized_start=1128
-  _globals['_CURATIONSERVICE']._serialized_end=1624
+  _globals['_FILTERDOCUMENTSRESPONSE']._serialized_end=285
+  _globals['_ANONYMIZEOPTIONS']._serialized_start=288
+  _globals['_ANONYMIZEOPTIONS']._serialized_end=554
+  _globals['_ANONYMIZEOPTIONS_ACTIONSENTRY']._serialized_start=458
+  _globals['_ANONYMIZEOPTIONS_ACTIONSENTRY']._serialized_end=535
+  _globals['_PIISPAN']._serialized_start=556
+  _globals['_PIISPAN']._serialized_end=648
+  _globals['_ANONYMIZETEXTREQUEST']._serialized_start=651
+  _globals['_ANONYMIZETEXTREQUEST']._serialized_end=783
+  _globals['_ANONYMIZETEXTRESPONSE']._serialized_start=785
+  _globals['_ANONYMIZETEXTRESPONSE']._serialized_end=860
+  _globals['_STREAMANONYMIZETEXTREQUEST']._serialized_start=863
+  _globals['_STREAMANONYMIZETEXTREQUEST']._serialized_end=1022
+  _globals['_STREAMANONYMIZETEXTRESPONSE']._serialized_start=1024
+  _globals['_STREAMANONYMIZETEXTRESPONSE']._serialized_end=1126
+  _globals['_ANALYZECORPUSREQUEST']._serialized_start=1129
+  _globals['_ANALYZECORPUSREQUEST']._serialized_end=1266
+  _globals['_ANALYZECORPUSRESPONSE']._serialized_start=1268
+  _globals['_ANALYZECORPUSRESPONSE']._serialized_end=1323
+  _globals['_CURATECORPUSREQUEST']._serialized_start=1325
+  _globals['_CURATECORPUSREQUEST']._serialized_end=1440
+  _globals['_CURATECORPUSRESPONSE']._serialized_start=1442
+  _globals['_CURATECORPUSRESPONSE']._serialized_end=1496
+  _globals['_CURATIONSERVICE']._serialized_start=1671
+  _globals['_CURATIONSERVICE']._serialized_end=2167
 # @@protoc_insertion_point(module_scope)

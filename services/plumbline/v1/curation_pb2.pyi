@@ -14,9 +14,13 @@ class AnonymizeAction(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     ANONYMIZE_ACTION_UNSPECIFIED: _ClassVar[AnonymizeAction]
     ANONYMIZE_ACTION_REDACT: _ClassVar[AnonymizeAction]
     ANONYMIZE_ACTION_MASK: _ClassVar[AnonymizeAction]
+    ANONYMIZE_ACTION_KEEP: _ClassVar[AnonymizeAction]
+    ANONYMIZE_ACTION_PSEUDONYMISE: _ClassVar[AnonymizeAction]
 ANONYMIZE_ACTION_UNSPECIFIED: AnonymizeAction
 ANONYMIZE_ACTION_REDACT: AnonymizeAction
 ANONYMIZE_ACTION_MASK: AnonymizeAction
+ANONYMIZE_ACTION_KEEP: AnonymizeAction
+ANONYMIZE_ACTION_PSEUDONYMISE: AnonymizeAction
 
 class FilterDocumentsRequest(_message.Message):
     __slots__ = ("document_id", "text")
@@ -27,18 +31,43 @@ class FilterDocumentsRequest(_message.Message):
     def __init__(self, document_id: _Optional[str] = ..., text: _Optional[str] = ...) -> None: ...
 
 class FilterDocumentsResponse(_message.Message):
-    __slots__ = ("document_id", "kept", "reason", "detail", "language")
+    __slots__ = ("document_id", "kept", "reason", "detail", "language", "code")
     DOCUMENT_ID_FIELD_NUMBER: _ClassVar[int]
     KEPT_FIELD_NUMBER: _ClassVar[int]
     REASON_FIELD_NUMBER: _ClassVar[int]
     DETAIL_FIELD_NUMBER: _ClassVar[int]
     LANGUAGE_FIELD_NUMBER: _ClassVar[int]
+    CODE_FIELD_NUMBER: _ClassVar[int]
     document_id: str
     kept: bool
     reason: str
     detail: str
     language: str
-    def __init__(self, document_id: _Optional[str] = ..., kept: _Optional[bool] = ..., reason: _Optional[str] = ..., detail: _Optional[str] = ..., language: _Optional[str] = ...) -> None: ...
+    code: str
+    def __init__(self, document_id: _Optional[str] = ..., kept: _Optional[bool] = ..., reason: _Optional[str] = ..., detail: _Optional[str] = ..., language: _Optional[str] = ..., code: _Optional[str] = ...) -> None: ...
+
+class AnonymizeOptions(_message.Message):
+    __slots__ = ("actions", "types", "min_confidence", "key", "tenant", "scope")
+    class ActionsEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: AnonymizeAction
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[_Union[AnonymizeAction, str]] = ...) -> None: ...
+    ACTIONS_FIELD_NUMBER: _ClassVar[int]
+    TYPES_FIELD_NUMBER: _ClassVar[int]
+    MIN_CONFIDENCE_FIELD_NUMBER: _ClassVar[int]
+    KEY_FIELD_NUMBER: _ClassVar[int]
+    TENANT_FIELD_NUMBER: _ClassVar[int]
+    SCOPE_FIELD_NUMBER: _ClassVar[int]
+    actions: _containers.ScalarMap[str, AnonymizeAction]
+    types: _containers.RepeatedScalarFieldContainer[str]
+    min_confidence: float
+    key: str
+    tenant: str
+    scope: str
+    def __init__(self, actions: _Optional[_Mapping[str, AnonymizeAction]] = ..., types: _Optional[_Iterable[str]] = ..., min_confidence: _Optional[float] = ..., key: _Optional[str] = ..., tenant: _Optional[str] = ..., scope: _Optional[str] = ...) -> None: ...
 
 class PiiSpan(_message.Message):
     __slots__ = ("start", "end", "type", "confidence", "replacement")
@@ -55,12 +84,14 @@ class PiiSpan(_message.Message):
     def __init__(self, start: _Optional[int] = ..., end: _Optional[int] = ..., type: _Optional[str] = ..., confidence: _Optional[float] = ..., replacement: _Optional[str] = ...) -> None: ...
 
 class AnonymizeTextRequest(_message.Message):
-    __slots__ = ("text", "action")
+    __slots__ = ("text", "action", "options")
     TEXT_FIELD_NUMBER: _ClassVar[int]
     ACTION_FIELD_NUMBER: _ClassVar[int]
+    OPTIONS_FIELD_NUMBER: _ClassVar[int]
     text: str
     action: AnonymizeAction
-    def __init__(self, text: _Optional[str] = ..., action: _Optional[_Union[AnonymizeAction, str]] = ...) -> None: ...
+    options: AnonymizeOptions
+    def __init__(self, text: _Optional[str] = ..., action: _Optional[_Union[AnonymizeAction, str]] = ..., options: _Optional[_Union[AnonymizeOptions, _Mapping]] = ...) -> None: ...
 
 class AnonymizeTextResponse(_message.Message):
     __slots__ = ("text", "spans")
@@ -71,14 +102,16 @@ class AnonymizeTextResponse(_message.Message):
     def __init__(self, text: _Optional[str] = ..., spans: _Optional[_Iterable[_Union[PiiSpan, _Mapping]]] = ...) -> None: ...
 
 class StreamAnonymizeTextRequest(_message.Message):
-    __slots__ = ("document_id", "text", "action")
+    __slots__ = ("document_id", "text", "action", "options")
     DOCUMENT_ID_FIELD_NUMBER: _ClassVar[int]
     TEXT_FIELD_NUMBER: _ClassVar[int]
     ACTION_FIELD_NUMBER: _ClassVar[int]
+    OPTIONS_FIELD_NUMBER: _ClassVar[int]
     document_id: str
     text: str
     action: AnonymizeAction
-    def __init__(self, document_id: _Optional[str] = ..., text: _Optional[str] = ..., action: _Optional[_Union[AnonymizeAction, str]] = ...) -> None: ...
+    options: AnonymizeOptions
+    def __init__(self, document_id: _Optional[str] = ..., text: _Optional[str] = ..., action: _Optional[_Union[AnonymizeAction, str]] = ..., options: _Optional[_Union[AnonymizeOptions, _Mapping]] = ...) -> None: ...
 
 class StreamAnonymizeTextResponse(_message.Message):
     __slots__ = ("document_id", "text", "spans")
@@ -91,12 +124,18 @@ class StreamAnonymizeTextResponse(_message.Message):
     def __init__(self, document_id: _Optional[str] = ..., text: _Optional[str] = ..., spans: _Optional[_Iterable[_Union[PiiSpan, _Mapping]]] = ...) -> None: ...
 
 class AnalyzeCorpusRequest(_message.Message):
-    __slots__ = ("request_id", "corpus")
+    __slots__ = ("request_id", "corpus", "config", "filters", "descriptors")
     REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
     CORPUS_FIELD_NUMBER: _ClassVar[int]
+    CONFIG_FIELD_NUMBER: _ClassVar[int]
+    FILTERS_FIELD_NUMBER: _ClassVar[int]
+    DESCRIPTORS_FIELD_NUMBER: _ClassVar[int]
     request_id: str
     corpus: str
-    def __init__(self, request_id: _Optional[str] = ..., corpus: _Optional[str] = ...) -> None: ...
+    config: _struct_pb2.Struct
+    filters: _containers.RepeatedScalarFieldContainer[str]
+    descriptors: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, request_id: _Optional[str] = ..., corpus: _Optional[str] = ..., config: _Optional[_Union[_struct_pb2.Struct, _Mapping]] = ..., filters: _Optional[_Iterable[str]] = ..., descriptors: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class AnalyzeCorpusResponse(_message.Message):
     __slots__ = ("job",)
@@ -105,14 +144,16 @@ class AnalyzeCorpusResponse(_message.Message):
     def __init__(self, job: _Optional[_Union[_jobs_pb2.Job, _Mapping]] = ...) -> None: ...
 
 class CurateCorpusRequest(_message.Message):
-    __slots__ = ("request_id", "corpus", "config")
+    __slots__ = ("request_id", "corpus", "config", "filters")
     REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
     CORPUS_FIELD_NUMBER: _ClassVar[int]
     CONFIG_FIELD_NUMBER: _ClassVar[int]
+    FILTERS_FIELD_NUMBER: _ClassVar[int]
     request_id: str
     corpus: str
     config: _struct_pb2.Struct
-    def __init__(self, request_id: _Optional[str] = ..., corpus: _Optional[str] = ..., config: _Optional[_Union[_struct_pb2.Struct, _Mapping]] = ...) -> None: ...
+    filters: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, request_id: _Optional[str] = ..., corpus: _Optional[str] = ..., config: _Optional[_Union[_struct_pb2.Struct, _Mapping]] = ..., filters: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class CurateCorpusResponse(_message.Message):
     __slots__ = ("job",)
