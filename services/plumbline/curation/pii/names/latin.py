@@ -355,6 +355,10 @@ def _bare(piece: str) -> str:
     return stem if len(stem) > 1 else piece.rstrip(".-") or piece
 
 
+def _has_surname_ending(pieces: Iterable[str]) -> bool:
+    return not _CONTEXT["endings"].isdisjoint([piece[-3:] for piece in pieces])
+
+
 def _is_abbreviated(piece: str) -> bool:
     return len(piece) == 2 and piece[1] == "."
 

@@ -1,7 +1,8 @@
-"""Both recognizers over any text, and over labelled data."""
+"""Both recognizers over any text, and over identity terms."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,11 +12,9 @@ from hypothesis import strategies as st
 
 from plumbline.core.errors import ConfigError
 from plumbline.core.validation import parse_config
-from plumbline.curation.normalize import normalize
 from plumbline.curation.pii.names.config import NamesConfig
 from plumbline.curation.pii.names.gazetteer import sections, words
 from plumbline.curation.pii.names.recognizer import AddressRecognizer, NameRecognizer
-from plumbline.curation.pii.quality import LabelledSpan, TypeScore, load_labelled, score
 
 NAMES, ADDRESSES = NameRecognizer(NamesConfig()), AddressRecognizer(NamesConfig())
 PIECES = st.sampled_from(
@@ -53,7 +52,6 @@ def test_texts_of_a_batch_do_not_mix() -> None:
 
 def test_identity_terms_are_no_names(public_data: Callable[[str], Path]) -> None:
     """Terms of HolisticBias as people say them of themselves."""
-    import json
 
     def strings(value: object) -> list[str]:
         if isinstance(value, str):
@@ -72,47 +70,6 @@ def test_identity_terms_are_no_names(public_data: Callable[[str], Path]) -> None
     hits = [s for s, spans in zip(sentences, NAMES.find(sentences), strict=True) if spans]
     assert len(sentences) > 1000
     assert hits == []
-
-
-@pytest.mark.parametrize(
-    ("file", "language", "name", "recall", "precision"),
-    [
-        ("multipriv_pii/persons_with_spans.jsonl.gz", "zh", "PERSON", 0.95, 0.97),
-        ("multipriv_pii/persons_with_spans.jsonl.gz", "zh", "ADDRESS", 0.97, 0.97),
-        ("multipriv_pii/persons_with_spans.jsonl.gz", "en", "PERSON", 0.90, 0.95),
-        ("multipriv_pii/persons_with_spans.jsonl.gz", "en", "ADDRESS", 0.95, 0.95),
-        ("presidio_pii/synth_dataset_v2.shared.json", "en", "PERSON", 0.65, 0.85),
-        ("presidio_pii/synth_dataset_v2.shared.json", "en", "ADDRESS", 0.75, 0.90),
-    ],
-)
-def test_labelled_data_is_found(
-    public_data: Callable[[str], Path],
-    file: str,
-    language: str,
-    name: str,
-    recall: float,
-    precision: float,
-) -> None:
-    found = _score(public_data(file), language, name)
-    assert found.labelled > 100
-    assert found.overlap_recall >= recall
-    assert found.overlap_precision >= precision
-
-
-def _score(path: Path, language: str, name: str) -> TypeScore:
-    records = [record for record in load_labelled(path) if record.language == language]
-    recognizer = NAMES if name == "PERSON" else ADDRESSES
-    findings = []
-    for record in records:
-        view = normalize(record.text)
-        findings.append(
-            [
-                LabelledSpan(*view.original_span(span.start, span.end), span.type)
-                for span in recognizer.find([view.text])[0]
-                if span.confidence >= 0.5
-            ]
-        )
-    return score([record.spans for record in records], findings)[name]
 
 
 def test_gazetteers_hold_no_blank_or_doubtful_entries() -> None:
