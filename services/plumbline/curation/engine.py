@@ -8,6 +8,7 @@ over what a stream has shown so far (`DocumentFilter`).
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -89,10 +90,13 @@ class CurationEngine:
         """
         Args:
             rules: further rules, which judge after those that the config describes.
+        Raises:
+            ConfigError: two rules of one id, which no report could tell apart.
         """
         self._config = config
         self._pii = PiiDetector(_for_corpora(config))
         self.rules: tuple[Rule, ...] = (*_configured_rules(config), *rules)
+        _check_ids(self.rules)
         self._sketcher = (
             Sketcher(config.near_duplicates) if config.near_duplicates.enabled else None
         )
@@ -190,17 +194,23 @@ def open_engine(config: CurationConfig, filters: Sequence[Path] = ()) -> Curatio
     Args:
         filters: directories of filter artifacts.
     Raises:
-        ConfigError: two filters of the same name.
+        ConfigError: as of `CurationEngine`.
     """
     if not config.classifier.enabled:
         return CurationEngine(config)
-    rules = [ClassifierRule(load_filter(path), config.classifier) for path in filters]
-    names = [rule.id for rule in rules]
-    if len(set(names)) < len(names):
+    return CurationEngine(
+        config, [ClassifierRule(load_filter(path), config.classifier) for path in filters]
+    )
+
+
+def _check_ids(rules: Sequence[Rule]) -> None:
+    repeated = sorted(name for name, count in Counter(r.id for r in rules).items() if count > 1)
+    if repeated:
         raise ConfigError(
-            f"filters {', '.join(names)} are given; each name is accepted once", field="filters"
+            f"more than one rule is named {', '.join(repeated)}; every rule, trained filter and "
+            "endpoint needs a name of its own",
+            field="filters",
         )
-    return CurationEngine(config, rules)
 
 
 def _for_corpora(config: CurationConfig) -> AnonymizeConfig:

@@ -15,7 +15,6 @@ from plumbline.curation.corpus.copies import Copies, band_groups, find_copies
 from plumbline.curation.corpus.merge import merge_shards
 from plumbline.curation.corpus.shard import curate_shard, plan_shards
 from plumbline.curation.engine import CurationEngine
-from plumbline.data import tables
 from plumbline.data.records import Document
 from plumbline.data.tables import read_records, write_records
 
@@ -33,8 +32,8 @@ def no_progress(_done: int, _total: int) -> None:
 
 
 @pytest.fixture
-def curate_corpus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Curated]:
-    """Curate documents; `shard_documents` makes shards, of row groups that are as small."""
+def curate_corpus(tmp_path: Path) -> Callable[..., Curated]:
+    """Curate documents, in shards of at most `shard_documents`."""
     runs = iter(range(1000))
 
     def run(
@@ -47,9 +46,7 @@ def curate_corpus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[.
         root = tmp_path / f"run-{next(runs)}"
         root.mkdir()
         source = root / "source.parquet"
-        with monkeypatch.context() as patch:
-            patch.setattr(tables, "ROWS_PER_GROUP", min(4096, shard_documents))
-            write_records(source, documents, Document)
+        write_records(source, documents, Document)
         engine = CurationEngine(config)
         shards = []
         for number, rows in enumerate(plan_shards(source, shard_documents)):

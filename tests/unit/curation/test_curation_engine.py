@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from plumbline.core.errors import ResourceExhaustedError
+from plumbline.core.errors import ConfigError, ResourceExhaustedError
 from plumbline.curation.config import CurationConfig
 from plumbline.curation.engine import CurationEngine
 from plumbline.data.records import Document
@@ -210,3 +210,9 @@ def test_noise_recall_by_hand(curate_corpus: Curate) -> None:
 
     assert noise["recall"] == {"exact_duplicate": 1.0, "toxic": 0.5}
     assert (noise["clean"], noise["clean_removed"]) == (2, 1)
+
+
+def test_rules_of_one_name_are_refused() -> None:
+    endpoint = {"name": "lexicon", "url": "http://127.0.0.1:9/"}
+    with pytest.raises(ConfigError, match="more than one rule is named lexicon"):
+        CurationEngine(CurationConfig.model_validate({"endpoints": [endpoint]}))

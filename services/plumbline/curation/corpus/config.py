@@ -11,7 +11,7 @@ class ShardingConfig(FrozenConfig):
     """Pieces of work and their bounds."""
 
     shard_documents: int = Field(default=16_384, ge=1)
-    """A corpus of more rows is cut into shards of about as many; fewer are done in one piece."""
+    """A corpus of more rows is cut into equal shards of at most as many; fewer are one piece."""
     batch_documents: int = Field(default=256, ge=1)
     """Documents that are judged together."""
     batch_bytes: int = Field(default=2**20, ge=1)

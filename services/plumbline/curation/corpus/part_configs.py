@@ -21,11 +21,9 @@ class CurateShardConfig(FrozenConfig):
     """Stage `curation.curate_shard`."""
 
     curation: CurationConfig
-    first_group: int = Field(ge=0)
-    last_group: int = Field(ge=0)
-    """Row groups of documents.parquet, the last not included."""
-    position: int = Field(ge=0)
-    """Row of the first document."""
+    first_row: int = Field(ge=0)
+    last_row: int = Field(ge=0)
+    """Rows of the corpus, the last not included."""
 
 
 class FindCopiesConfig(FrozenConfig):

@@ -1,4 +1,4 @@
-"""One shard: a range of a corpus's row groups, judged, anonymized and sketched.
+"""One shard: a range of a corpus's rows, judged, anonymized and sketched.
 
 A shard's directory, which `copies` and `merge` read:
     kept.parquet             Documents that every rule keeps; copies are among them still
@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -34,7 +35,7 @@ from plumbline.curation.corpus.noise import PlantedNoise
 from plumbline.curation.dedup.sketch import SKETCH_VERSION, Sketch
 from plumbline.curation.engine import Processed
 from plumbline.data.records import Document
-from plumbline.data.tables import RowGroupWriter, check_columns
+from plumbline.data.tables import ROWS_PER_GROUP, RowGroupWriter, check_columns
 
 EXCERPT_CHARACTERS = 160
 QUARANTINE = "quarantine"
@@ -55,11 +56,10 @@ _METADATA = Document.schema.field("metadata").type
 
 @dataclass(frozen=True, slots=True)
 class RowRange:
-    """Row groups [first, last) of a corpus, and the position of their first row."""
+    """Rows [first, last) of a corpus."""
 
     first: int
     last: int
-    position: int
 
 
 def document_rows(directory: Path) -> Path | None:
@@ -83,17 +83,10 @@ def kept_documents(shard: Path) -> int:
 
 
 def plan_shards(corpus: Path, shard_documents: int) -> list[RowRange]:
-    """Consecutive ranges of about `shard_documents` rows; one for an empty corpus."""
-    with pq.ParquetFile(corpus) as file:
-        rows = [file.metadata.row_group(i).num_rows for i in range(file.metadata.num_row_groups)]
-    ranges: list[RowRange] = []
-    first = position = held = 0
-    for index, count in enumerate(rows):
-        if held and held + count > shard_documents:
-            ranges.append(RowRange(first, index, position))
-            first, position, held = index, position + held, 0
-        held += count
-    return [*ranges, RowRange(first, len(rows), position)]
+    """The fewest ranges of at most `shard_documents` rows, of one size to within a row."""
+    rows = int(pq.read_metadata(corpus).num_rows)
+    count = max(1, math.ceil(rows / shard_documents))
+    return [RowRange(i * rows // count, (i + 1) * rows // count) for i in range(count)]
 
 
 def curate_shard(
@@ -112,7 +105,7 @@ def curate_shard(
     """
     with pq.ParquetFile(corpus) as file:
         check_columns(corpus, file.schema_arrow, Document)
-        total = sum(file.metadata.row_group(i).num_rows for i in range(rows.first, rows.last))
+        total = rows.last - rows.first
         with _ShardWriter(output, config) as writer:
             done = 0
             for table in _batches(file, rows, config):
@@ -120,26 +113,45 @@ def curate_shard(
                 judged = process_carefully(
                     processor, texts, timeout_s=config.sharding.document_timeout_s
                 )
-                writer.add(table, texts, judged, rows.position + done)
+                writer.add(table, texts, judged, rows.first + done)
                 done += table.num_rows
                 progress(done, total)
 
 
 def _batches(file: pq.ParquetFile, rows: RowRange, config: CurationConfig) -> Iterator[pa.Table]:
     """Tables of a bounded number of documents and bytes, in order."""
-    for index in range(rows.first, rows.last):
-        group = _complete(file.read_row_group(index))
-        sizes = group.column("text").combine_chunks().to_numpy(zero_copy_only=False)
+    for read in _read_rows(file, rows):
+        table = _complete(read)
+        sizes = table.column("text").combine_chunks().to_numpy(zero_copy_only=False)
         start = held = 0
         for row, text in enumerate(sizes):
             size = len(text or "")
             full = row - start >= config.sharding.batch_documents
             if row > start and (full or held + size > config.sharding.batch_bytes):
-                yield group.slice(start, row - start)
+                yield table.slice(start, row - start)
                 start, held = row, 0
             held += size
-        if group.num_rows > start:
-            yield group.slice(start)
+        if table.num_rows > start:
+            yield table.slice(start)
+
+
+def _read_rows(file: pq.ParquetFile, rows: RowRange) -> Iterator[pa.Table]:
+    """The rows of a range, some thousand at a time however large the file's row groups are."""
+    groups: list[int] = []
+    position = first = 0
+    for index in range(file.metadata.num_row_groups):
+        end = position + file.metadata.row_group(index).num_rows
+        if end > rows.first and position < rows.last:
+            first = first if groups else position
+            groups.append(index)
+        position = end
+    for batch in file.iter_batches(ROWS_PER_GROUP, row_groups=groups):
+        start, stop = max(first, rows.first), min(first + batch.num_rows, rows.last)
+        if start < stop:
+            yield pa.Table.from_batches([batch.slice(start - first, stop - start)])
+        first += batch.num_rows
+        if first >= rows.last:
+            return
 
 
 def _complete(table: pa.Table) -> pa.Table:

@@ -85,7 +85,7 @@ def run_curate_shard(
 ) -> StageResult:
     """Judge, anonymize and sketch a range of rows."""
     filters = [artifact.path for artifact in inputs.many("filters")]
-    rows = RowRange(config.first_group, config.last_group, config.position)
+    rows = RowRange(config.first_row, config.last_row)
     corpus = inputs.one("corpus").path
     with _processor(config.curation, filters, context.attempt) as processor:
         curate_shard(
@@ -162,9 +162,8 @@ def _in_shards(
                 "curation.curate_shard",
                 {
                     "curation": own,
-                    "first_group": rows.first,
-                    "last_group": rows.last,
-                    "position": rows.position,
+                    "first_row": rows.first,
+                    "last_row": rows.last,
                 },
                 {"corpus": [corpus_id], "filters": list(filter_ids)},
             )
