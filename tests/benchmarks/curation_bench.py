@@ -119,7 +119,7 @@ class Programs:
         self._presidio_documents = presidio_documents
 
     def ours(self) -> Run:
-        return self._ours(self._work.corpus, self._work.documents)
+        return self._ours(self._work.corpus)
 
     def datatrove(self) -> Run:
         with tempfile.TemporaryDirectory(prefix="bench-datatrove-") as scratch:
@@ -153,7 +153,7 @@ class Programs:
             with RowGroupWriter(corpus, Document) as writer:
                 for path in self._work.by_language.values():
                     writer.write(_documents(pq.read_table(path), self._presidio_documents))
-            return self._ours(corpus, 2 * self._presidio_documents)
+            return self._ours(corpus)
 
     def records_for_presidio(self) -> list[dict[str, str]]:
         """The documents that Presidio gets, with their languages."""
@@ -163,19 +163,14 @@ class Programs:
             for document in pq.read_table(path).slice(0, self._presidio_documents).to_pylist()
         ]
 
-    def _ours(self, corpus: Path, documents: int) -> Run:
+    def _ours(self, corpus: Path) -> Run:
         with tempfile.TemporaryDirectory(prefix="bench-ours-") as scratch:
             run = run_program(
                 OURS_PYTHON,
                 "ours/curate.py",
-                {
-                    "source": str(corpus),
-                    "limit": documents,
-                    "work": scratch,
-                    "filter": str(self._filter),
-                },
+                {"source": str(corpus), "work": scratch, "filter": str(self._filter)},
             )
-            table = pq.read_table(Path(scratch) / "kept.parquet", columns=["id", "text"])
+            table = pq.read_table(Path(scratch) / "documents.parquet", columns=["id", "text"])
         return _with_kept(run, dict(zip(*table.to_pydict().values(), strict=True)))
 
 

@@ -26,6 +26,7 @@ from plumbline.curation.engine import CurationEngine
 from plumbline.curation.filters.rules import ClassifierRule, Rule
 from plumbline.curation.filters.text_batch import place
 from plumbline.curation.pii.detector import PiiDetector
+from plumbline.curation.pii.patterns import PatternRecognizer
 from plumbline.curation.view import DocumentView
 
 BATCH = 256
@@ -49,8 +50,8 @@ def parts(
         yield f"rule {rule.id}", lambda rule=rule: rule.judge(views)  # type: ignore[misc]
     yield "sketch", lambda: engine._sketches(views)
     yield "digest", lambda: [digest(view.normalized.text) for view in views]
-    detector = PiiDetector(engine.config.anonymize)
-    yield "PII, whole", lambda: detector.anonymize_all(texts)
+    detector = engine._pii
+    yield "PII, whole", lambda: detector.anonymize_all(texts, [view.normalized for view in views])
     if each_recognizer:
         yield from _recognizers(detector, [view.normalized.text for view in views])
 
@@ -66,9 +67,8 @@ def _recognizers(detector: PiiDetector, normalized: Sequence[str]) -> Iterator[P
     for recognizer in detector._recognizers:
         name = type(recognizer).__name__
         yield f"  {name}", lambda recognizer=recognizer: recognizer.find(normalized)  # type: ignore[misc]
-        finders = getattr(recognizer, "_finders", None)
-        if finders:
-            yield from _finders(finders, normalized)
+        if isinstance(recognizer, PatternRecognizer):
+            yield from _finders(recognizer._finders, normalized)
 
 
 def _finders(finders: Sequence[Callable[..., object]], normalized: Sequence[str]) -> Iterator[Part]:
