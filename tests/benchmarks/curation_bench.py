@@ -193,7 +193,7 @@ def bench_work(
     with tempfile.TemporaryDirectory(prefix="bench-pii-") as scratch:
         yield from rate_rows(
             PiiPrograms(programs.records_for_presidio(), Path(scratch)),
-            work=f"{work.name}, personal data only",
+            work=f"{work.name}, PII only",
             shape=work.shape,
             pairs=pairs,
             with_peers=True,
@@ -312,7 +312,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--presidio-documents", type=int, default=500, help="Of each language.")
     parser.add_argument("--pairs", type=int, default=2, help="Neighbouring runs of each peer.")
     parser.add_argument("--without-peers", action="store_true", help="Time ours alone.")
-    parser.add_argument("--without-scale-out", action="store_true")
+    parser.add_argument("--scale-out-documents", type=int, nargs="*", default=[50_000, 200_000])
     parser.add_argument("--profile", action="store_true", help="Show the costs of the parts first.")
     arguments = parser.parse_args(argv)
     filters = REPOSITORY / ".plumbline" / "bench" / "filter"
@@ -353,17 +353,22 @@ def _all_rows(
         beside = with_peers and size <= arguments.peer_documents
         reason = alone or f"the peers run on the first {arguments.peer_documents:,} of these"
         yield from bench_work(work, programs, arguments.pairs, with_peers=beside, why_alone=reason)
-    if not arguments.without_scale_out:
-        try:
-            yield from scale_out(corpus, arguments.documents, arguments.pairs)
-        except BenchmarkError as error:
-            shape = f"{arguments.documents:,} generated documents"
-            yield failed_row(
-                work="two workers against one",
-                shape=shape,
-                peer_name="one worker",
-                gate=f"FAILED: {error}",
-            )
+    for documents in arguments.scale_out_documents:
+        yield from _scaled(scratch / f"scaled-{documents}.parquet", documents, arguments.pairs)
+
+
+def _scaled(corpus: Path, documents: int, pairs: int) -> Iterator[Row]:
+    write_corpus(corpus, documents)
+    try:
+        yield from scale_out(corpus, documents, pairs)
+    except BenchmarkError as error:
+        yield failed_row(
+            work="two workers against one",
+            shape=f"{documents:,} generated documents",
+            peer_name="one worker",
+            gate=f"FAILED: {error}",
+        )
+    corpus.unlink()
 
 
 def _profile(filter_: Path) -> None:

@@ -6,6 +6,7 @@ Both get the same labelled records in the same run, and their rates are compared
 from __future__ import annotations
 
 import argparse
+import functools
 import json
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -44,8 +45,8 @@ class Programs:
         lines = (json.dumps(record, ensure_ascii=False) + "\n" for record in records)
         self._source.write_text("".join(lines), encoding="utf-8")
 
-    def ours(self) -> Run:
-        return run_program(OURS_PYTHON, "ours/pii.py", self._arguments())
+    def ours(self, *, names: bool = True) -> Run:
+        return run_program(OURS_PYTHON, "ours/pii.py", {**self._arguments(), "names": names})
 
     def presidio(self) -> Run:
         return run_program(PEER_PYTHON, "peers/presidio_pii.py", self._arguments())
@@ -101,17 +102,31 @@ def show_quality(rows: Sequence[Row]) -> None:
 
 def rate_rows(
     programs: Programs, *, work: str, shape: str, pairs: int, with_peers: bool
-) -> list[Row]:
-    """Rates of both detectors over the records of `programs`, detection only."""
+) -> Iterator[Row]:
+    """Rates of both detectors over the records of `programs`, detection only.
+
+    Ours twice: without names and addresses, which the peer's blank pipeline does not look for
+    either, and with them.
+    """
     gate = "every record answered by both"
-    if not with_peers:
-        return rows_alone(
-            [programs.ours()], work=work, shape=shape, peer_name="", gate=gate, note="no peer"
+    for what, names in (("patterns", False), ("patterns, names, addresses", True)):
+        ours = functools.partial(programs.ours, names=names)
+        if not with_peers:
+            yield from rows_alone(
+                [ours()],
+                work=f"{work}: {what}",
+                shape=shape,
+                peer_name="",
+                gate=gate,
+                note="no peer",
+            )
+            continue
+        runs = in_turn(ours, programs.presidio, pairs)
+        counts = f"pieces: {runs[0][0].facts['pieces']} and {runs[0][1].facts['pieces']}"
+        note = f"detection only; {runs[0][1].facts['pipeline']} English spaCy pipeline; {counts}"
+        yield from compared_rows(
+            runs, work=f"{work}: {what}", shape=shape, peer_name=PRESIDIO, gate=gate, note=note
         )
-    runs = in_turn(programs.ours, programs.presidio, pairs)
-    counts = f"pieces: {runs[0][0].facts['pieces']} and {runs[0][1].facts['pieces']}"
-    note = f"detection only; {runs[0][1].facts['pipeline']} English spaCy pipeline; {counts}"
-    return compared_rows(runs, work=work, shape=shape, peer_name=PRESIDIO, gate=gate, note=note)
 
 
 def _share(value: float | None) -> str:
@@ -140,12 +155,14 @@ def main(argv: Sequence[str] | None = None) -> int:
             peer, name = programs.found(), f"{PRESIDIO} ({pipeline} spaCy)"
         quality = list(quality_rows(labelled, ours, peer, name))
         shape = f"{len(records):,} records"
-        rates = rate_rows(
-            programs,
-            work="presidio_pii and multipriv_pii",
-            shape=shape,
-            pairs=arguments.pairs,
-            with_peers=with_peers,
+        rates = list(
+            rate_rows(
+                programs,
+                work="presidio_pii and multipriv_pii",
+                shape=shape,
+                pairs=arguments.pairs,
+                with_peers=with_peers,
+            )
         )
     show_quality(quality)
     show_rows("rates", rates)

@@ -1,4 +1,4 @@
-"""Plumbline's default detector over JSON lines {id, language, text}; spans as JSON lines."""
+"""Plumbline's detector over JSON lines {id, language, text}; spans as JSON lines."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from public_data import json_lines
 
 from plumbline.curation.pii.config import AnonymizeConfig
 from plumbline.curation.pii.detector import PiiDetector
+from plumbline.curation.pii.names.config import NamesConfig
 
 BATCH = 256
 
@@ -21,7 +22,8 @@ def main() -> None:
     given = arguments()
     records = list(json_lines(Path(given["source"])))
     texts = [str(record["text"]) for record in records]
-    detector = PiiDetector(AnonymizeConfig())
+    names = NamesConfig(enabled=given["names"])
+    detector = PiiDetector(AnonymizeConfig(names=names))
     detector.find_all(["Call 212-555-0143. 电话13812345678。"])
     measured = Measured()
     with measured.block():
