@@ -139,14 +139,17 @@ class _AllSketches:
         self, pairs: NDArray[np.int64]
     ) -> Iterator[tuple[NDArray[np.uint32], NDArray[np.uint32]]]:
         """The shingle digests of both members of each pair."""
-        shingles = [np.load(shard / "shingles.npy", mmap_mode="r") for shard in self._shards]
+        # As plain arrays over the mapped files: a memmap makes an object of its own of each slice.
+        shingles = [
+            np.asarray(np.load(shard / "shingles.npy", mmap_mode="r")) for shard in self._shards
+        ]
         offsets = [np.load(shard / "shingle_offsets.npy") for shard in self._shards]
         shard_of = np.searchsorted(self._starts, pairs, side="right") - 1
         local = pairs - self._starts[shard_of]
 
         def read(shard: int, row: int) -> NDArray[np.uint32]:
             bounds = offsets[shard]
-            return np.asarray(shingles[shard][bounds[row] : bounds[row + 1]])
+            return shingles[shard][bounds[row] : bounds[row + 1]]
 
         for owners, rows in zip(shard_of.tolist(), local.tolist(), strict=True):
             yield read(owners[0], rows[0]), read(owners[1], rows[1])

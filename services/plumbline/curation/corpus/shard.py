@@ -38,7 +38,7 @@ from plumbline.data.records import Document
 from plumbline.data.tables import ROWS_PER_GROUP, RowGroupWriter, check_columns
 
 EXCERPT_CHARACTERS = 160
-QUARANTINE = "quarantine"
+_SHARED_BY = 4
 
 FACTS = pa.schema(
     [
@@ -83,9 +83,14 @@ def kept_documents(shard: Path) -> int:
 
 
 def plan_shards(corpus: Path, shard_documents: int) -> list[RowRange]:
-    """The fewest ranges of at most `shard_documents` rows, of one size to within a row."""
+    """Ranges of at most `shard_documents` rows, of one size to within a row.
+
+    Few shards are what two or four workers can share equally; of many, the last one matters little.
+    """
     rows = int(pq.read_metadata(corpus).num_rows)
     count = max(1, math.ceil(rows / shard_documents))
+    if count > 2:
+        count = min(rows, math.ceil(count / _SHARED_BY) * _SHARED_BY)
     return [RowRange(i * rows // count, (i + 1) * rows // count) for i in range(count)]
 
 

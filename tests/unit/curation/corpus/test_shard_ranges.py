@@ -32,7 +32,9 @@ def write(path: Path, count: int, row_group_size: int) -> Path:
         (5, 5, [5]),
         (6, 5, [3, 3]),
         (50, 16, [12, 13, 12, 13]),
-        (50, 17, [16, 17, 17]),
+        (50, 17, [12, 13, 12, 13]),
+        (3, 1, [1, 1, 1]),
+        (50, 12, [6, 6, 6, 7, 6, 6, 6, 7]),
     ],
 )
 def test_ranges_are_equal_and_cover_every_row(
