@@ -136,7 +136,7 @@ def test_losses_are_functions_of_tensors() -> None:
     assert not found
 
 
-@pytest.mark.parametrize("name", ["config", "tasks"])
+@pytest.mark.parametrize("name", ["config", "tasks", "stages"])
 def test_configs_and_stage_lists_load_without_torch(name: str) -> None:
     heavy = ("torch", "transformers", "faiss", "matplotlib")
 
@@ -144,7 +144,7 @@ def test_configs_and_stage_lists_load_without_torch(name: str) -> None:
         (str(path.relative_to(ROOT)), imported)
         for room in ROOMS
         for path in modules(room)
-        if path.stem == name
+        if name in (path.stem, path.parent.name)
         for imported in imports(path, top_level=True)
         if imported.startswith(heavy)
     ]

@@ -1,0 +1,59 @@
+"""Configuration of the training methods.
+
+Names of the curves in `training.json`, streamed while a job runs (one entry per logged step):
+
+    loss                mean loss of the step's counted tokens or pairs
+    learning_rate       of the step just taken
+    gradient_norm       before clipping
+    accuracy            share of the step's pairs ranked right (reward_model, dpo)
+    margin              mean implicit reward margin (dpo)
+    score.mean          mean score of the iteration's rollouts, before whitening (ppo, also .std)
+    score.<head>        mean score by head (ppo, rejection_sampling)
+    kl                  mean KL from the reference per response, nats (ppo, also .upper: the end of
+                        its 95 % interval)
+    kl_coef             weight of the KL penalty (ppo)
+    clip_share          share of response tokens whose ratio was clipped (ppo)
+    policy_loss, value_loss
+    response_tokens     mean response length
+    finished_share      share of responses that end with the end-of-sequence token
+    sampler_gap         largest difference between the sampler's and the trainer's logprobs, nats
+
+Metrics of the artifacts (manifests):
+
+    pretrain            loss, documents, tokens, parameters
+    sft                 loss, steps, examples, examples.cut, examples.left_out, records.refused
+    reward_model        loss, pairs.train, pairs.test, records.refused; on held-out pairs accuracy
+                        (.low, .high: 95 % interval; .unanimous, .split: by the annotators'
+                        agreement; .grade.<grade>, .kind.<kind>), baseline.length and
+                        baseline.majority. Accuracies and baselines are published for the run as
+                        <head>_rm.<name>, for example safety_rm.accuracy.unanimous
+    rejection_sampling  loss, score.mean, score.best, prompts, prompts.kept
+    ppo                 score.initial, score.initial_std, score.final, kl, kl.upper, iterations,
+                        rolled_back (1 when max_kl ended the run)
+    dpo                 loss, margin, accuracy, pairs, records.refused
+"""
+
+from __future__ import annotations
+
+from plumbline.trainer.config.base import Head, TrainingConfig
+from plumbline.trainer.config.dpo import DPOConfig
+from plumbline.trainer.config.ppo import PPOConfig
+from plumbline.trainer.config.pretrain import PretrainConfig
+from plumbline.trainer.config.rejection_sampling import RejectionSamplingConfig
+from plumbline.trainer.config.reward_model import RewardModelConfig
+from plumbline.trainer.config.rollouts import CombinedReward, Reward, RolloutConfig
+from plumbline.trainer.config.sft import SFTConfig
+
+__all__ = [
+    "CombinedReward",
+    "DPOConfig",
+    "Head",
+    "PPOConfig",
+    "PretrainConfig",
+    "RejectionSamplingConfig",
+    "Reward",
+    "RewardModelConfig",
+    "RolloutConfig",
+    "SFTConfig",
+    "TrainingConfig",
+]

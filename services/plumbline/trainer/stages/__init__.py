@@ -1,0 +1,1 @@
+"""One file per stage: load the inputs, train, write the artifact's files."""

@@ -1,0 +1,183 @@
+"""What the training stages share: loading, saving, and the parts of a rollout loop."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from plumbline.core.errors import ConfigError
+from plumbline.core.stages import InputSpec, StageContext, StageInputs
+from plumbline.trainer.config import (
+    CombinedReward,
+    RolloutConfig,
+    TrainingConfig,
+)
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+    from plumbline.data.records import Conversation, Preference
+    from plumbline.models.chat import ChatFormat
+    from plumbline.trainer.engine import TrainingRun
+    from plumbline.trainer.rollout import Sampler, Scorer
+
+BASE = InputSpec(kinds=("policy",), description="policy that training starts from")
+PREFERENCES = InputSpec(
+    kinds=("preferences",), many=True, description="pairs of responses, one preferred"
+)
+REWARD_INPUTS = {
+    "prompts": InputSpec(
+        kinds=("corpus", "conversations", "rollouts", "preferences"),
+        description="prompts_<split>.parquet, a file of prompts, or what holds prompts",
+    ),
+    "helpfulness": InputSpec(
+        kinds=("reward-model",), required=False, description="scores helpfulness"
+    ),
+    "safety": InputSpec(kinds=("reward-model",), required=False, description="scores safety"),
+}
+
+
+@contextmanager
+def on_device(config: TrainingConfig, context: StageContext) -> Iterator[torch.device]:
+    """The configured device, with arithmetic that repeats itself."""
+    from plumbline.trainer.engine import deterministic, pick_device
+
+    with deterministic(seed=config.seed, threads=context.settings.threads):
+        yield pick_device(config.device)
+
+
+def load_policy(
+    inputs: StageInputs, name: str, template: Any, device: torch.device
+) -> tuple[PreTrainedModel, ChatFormat]:
+    from plumbline.models.chat import ChatFormat
+    from plumbline.models.checkpoint import load_causal_lm
+
+    model, tokenizer = load_causal_lm(inputs.one(name).path)
+    return model.to(device), ChatFormat(tokenizer, template=template)
+
+
+def save_policy(
+    model: PreTrainedModel, chat: ChatFormat, run: TrainingRun, context: StageContext
+) -> None:
+    from plumbline.models.chat import PLAIN_TEMPLATE
+    from plumbline.models.checkpoint import save_model
+    from plumbline.trainer.engine import write_curves
+
+    tokenizer: PreTrainedTokenizerBase = chat.tokenizer
+    if chat.template == "plain" and not tokenizer.chat_template:
+        # The policy carries the layout that it was trained with.
+        tokenizer.chat_template = PLAIN_TEMPLATE
+    save_model(model, tokenizer, context.output_dir)
+    write_curves(context.output_dir, run.curves)
+
+
+def check_same_vocabulary(model: PreTrainedModel, reference: PreTrainedModel) -> None:
+    sizes = [int(m.config.get_text_config().vocab_size) for m in (model, reference)]
+    if sizes[0] != sizes[1]:
+        raise ConfigError(
+            f"the reference knows {sizes[1]} tokens and the policy {sizes[0]}; accepted: a "
+            "reference with the policy's tokenizer",
+            field="inputs.reference",
+        )
+
+
+def context_length(model: PreTrainedModel) -> int:
+    return int(model.config.get_text_config().max_position_embeddings)
+
+
+def read_conversations(
+    inputs: StageInputs, name: str, on_error: Any = "fail"
+) -> tuple[list[Conversation], int]:
+    """Conversations of an input, and how many records were refused."""
+    from plumbline.data.records import Conversation
+    from plumbline.trainer.datasets import read_all
+
+    names = ("conversations.parquet", "demonstrations.parquet")
+    paths = [artifact.path for artifact in inputs.many(name)]
+    return read_all(paths, Conversation, names=names, on_error=on_error)
+
+
+def read_preferences(inputs: StageInputs, name: str, on_error: Any) -> tuple[list[Preference], int]:
+    """Preferences of an input, and how many records were refused."""
+    from plumbline.data.records import Preference
+    from plumbline.trainer.datasets import read_all
+
+    paths = [artifact.path for artifact in inputs.many(name)]
+    return read_all(paths, Preference, on_error=on_error)
+
+
+def rollout_parts(
+    config: RolloutConfig,
+    inputs: StageInputs,
+    context: StageContext,
+    model: PreTrainedModel,
+    chat: ChatFormat,
+    device: torch.device,
+) -> tuple[Sampler, Scorer]:
+    """Sampler and scorer, in this process or as services."""
+    from plumbline.trainer.rollout import ColocatedSampler
+
+    policy_id = inputs.one("policy").id
+    if config.rollout == "colocated":
+        sampler: Sampler = ColocatedSampler(model, chat, policy_id=policy_id)
+    else:
+        from plumbline.trainer.remote import RemoteSampler
+
+        sampler = RemoteSampler(
+            context.connect("sampler"),
+            chat.tokenizer,
+            policy_id=policy_id,
+            template=config.template,
+            publish=_publisher(config, inputs, context),
+            work_dir=context.work_dir,
+        )
+    return sampler, _scorer(config, inputs, context, device)
+
+
+def _scorer(
+    config: RolloutConfig, inputs: StageInputs, context: StageContext, device: torch.device
+) -> Scorer:
+    given = {
+        head: artifact
+        for head in ("helpfulness", "safety")
+        if (artifact := inputs.optional(head)) is not None
+    }
+    if not isinstance(config.reward, CombinedReward):
+        if given:
+            raise ConfigError(
+                f"reward.kind={config.reward.kind!r} needs no reward model, but the inputs "
+                f"{', '.join(given)} were given",
+                field="reward.kind",
+            )
+        from plumbline.trainer.rewards import ProgrammaticScorer
+
+        return ProgrammaticScorer(config.reward)
+    if not given:
+        raise ConfigError(
+            "reward.kind='reward_models' needs the input helpfulness, safety or both",
+            field="inputs.helpfulness",
+        )
+    if config.rollout == "remote":
+        from plumbline.trainer.remote import RemoteScorer
+
+        models = {head: artifact.id for head, artifact in given.items()}
+        return RemoteScorer(context.connect("reward"), models)
+    from plumbline.models.reward import RewardModel
+    from plumbline.trainer.rollout import RewardModelScorer
+
+    loaded = {head: RewardModel.load(artifact.path).to(device) for head, artifact in given.items()}
+    return RewardModelScorer(loaded, tokens_per_batch=config.tokens_per_microbatch)
+
+
+def _publisher(config: RolloutConfig, inputs: StageInputs, context: StageContext) -> Any:
+    """Publishes an iteration's weights to the store, with the run that made them as lineage."""
+    from plumbline.core.artifacts import Lineage, open_configured_store
+
+    store = open_configured_store(context.settings)
+    ids: Mapping[str, tuple[str, ...]] = {"policy": (inputs.one("policy").id,)}
+    lineage = Lineage(
+        stage="trainer.iteration", version=1, config=config.model_dump(mode="json"), inputs=ids
+    )
+    return lambda directory: store.put("policy", directory, lineage=lineage).id
