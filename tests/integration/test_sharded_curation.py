@@ -25,8 +25,8 @@ from plumbline.data.tables import write_records
 
 pytestmark = pytest.mark.integration
 
-DOCUMENTS = 16_500
-"""Five row groups; the last is small."""
+DOCUMENTS = 15_000
+SHARDS = 4
 CONFIG = {"sharding": {"shard_documents": 4096}}
 PATIENCE_S = 120.0
 
@@ -136,7 +136,7 @@ def test_one_worker_or_two_of_which_one_is_killed_make_the_same_artifact(
     alone.start_worker("one")
     first = alone.ended(alone.submit(CONFIG))
     assert first.state is JobState.SUCCEEDED, first.why
-    assert len(alone.parts(first)) == 5
+    assert len(alone.parts(first)) == SHARDS
     assert alone.store.list(kind="shard").artifacts == ()
 
     pair = start_platform("pair")
@@ -174,7 +174,7 @@ def test_a_waiting_job_says_so_and_is_cancelled_with_its_parts(
         lambda: found if (found := platform.jobs.get(job.id)).progress.done else None
     )
     assert waiting.state is JobState.QUEUED
-    assert "of 5 jobs that do parts of the work have ended" in waiting.why
+    assert f"of {SHARDS} jobs that do parts of the work have ended" in waiting.why
 
     platform.jobs.cancel(job.id, "enough")
 
@@ -191,7 +191,7 @@ def test_a_part_that_is_lost_fails_the_whole_and_ends_the_others(
     platform = start_platform("fail")
     platform.start_worker("one")
     job = platform.submit(CONFIG)
-    parts = platform.until(lambda: found if len(found := platform.parts(job)) == 5 else None)
+    parts = platform.until(lambda: found if len(found := platform.parts(job)) == SHARDS else None)
 
     platform.jobs.cancel(parts[0].id, "by mistake")
     platform.until(lambda: platform.jobs.get(parts[-1].id).terminal)
