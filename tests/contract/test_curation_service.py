@@ -10,6 +10,7 @@ import queue
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -213,6 +214,20 @@ def test_long_streams_keep_their_order_across_batches(client: Any) -> None:
     assert [answer.document_id for answer in answers] == [str(n) for n in range(100)]
     kept = [answer.text.endswith("a@b.com") for answer in answers]
     assert kept == [n % 3 == 0 for n in range(100)]
+
+
+def test_a_large_document_stalls_no_other_stream(client: Any) -> None:
+    """Five megabytes with more than 80,000 addresses, and meanwhile a stream of one sentence."""
+    large = ("Ask ann@example.org about the boats and the flour on board. " * 100_000)[:5_000_000]
+
+    with ThreadPoolExecutor(1) as pool:
+        request = pb.AnonymizeTextRequest(text=large)
+        anonymized = pool.submit(client.AnonymizeText, request)
+        [small] = client.FilterDocuments(documents(STORY))
+
+        assert small.kept
+        assert not anonymized.done()
+        assert anonymized.result().text.count("<EMAIL>") > 80_000
 
 
 def test_an_unknown_action_is_refused(client: Any) -> None:
