@@ -39,6 +39,24 @@ def length_sorted_batches(
     return batches
 
 
+def packed_batches(lengths: Sequence[int], *, tokens_per_batch: int) -> list[list[int]]:
+    """Group indices so that a batch's tokens, without padding, stay within a budget.
+
+    Longest first, as in `length_sorted_batches`.
+    """
+    order = sorted(range(len(lengths)), key=lambda index: -lengths[index])
+    batches: list[list[int]] = []
+    held = 0
+    for index in order:
+        if batches and held + lengths[index] <= tokens_per_batch:
+            batches[-1].append(index)
+            held += lengths[index]
+        else:
+            batches.append([index])
+            held = lengths[index]
+    return batches
+
+
 def _pad(sequences: Sequence[Sequence[int]], pad_id: int, *, left: bool) -> tuple[Tensor, Tensor]:
     width = max((len(sequence) for sequence in sequences), default=0)
     rows, masks = [], []

@@ -25,6 +25,7 @@ from plumbline.data.template import Template
 from plumbline.models.batching import length_sorted_batches, pad_right
 from plumbline.models.chat import ChatFormat
 from plumbline.models.checkpoint import is_decoder, load_encoder_or_decoder, save_model
+from plumbline.models.packing import PromptGroup, pack_groups, packed_states, supports_packing
 
 HEAD_FILE = "reward_head.safetensors"
 CARD_FILE = "reward_model.json"
@@ -134,6 +135,22 @@ class RewardModel(nn.Module):
             options["use_cache"] = False
         hidden = self.backbone(input_ids=input_ids, **options).last_hidden_state
         scores: Tensor = self.head(_pool(hidden, mask, self.card.pooling)).squeeze(-1)
+        return scores.float()
+
+    def score_groups(self, groups: Sequence[PromptGroup]) -> Tensor:
+        """Scores [B] of the responses, group by group; with gradients.
+
+        A prompt is computed once for all its responses where the backbone lets it.
+        """
+        device = self.head.weight.device
+        if self.card.pooling != "last" or not supports_packing(self.backbone):
+            texts = [[*group.prompt, *response] for group in groups for response in group.responses]
+            ids, mask = pad_right(texts, self.format.pad_id)
+            padded: Tensor = self(ids.to(device), mask.to(device))
+            return padded
+        row = pack_groups(groups).to(device)
+        ends = row.layout.ends[row.layout.continuing].to(device)
+        scores: Tensor = self.head(packed_states(self.backbone, row)[ends]).squeeze(-1)
         return scores.float()
 
     @torch.no_grad()

@@ -7,7 +7,7 @@ from typing import TypeVar
 
 import torch
 
-from plumbline.models.batching import length_sorted_batches
+from plumbline.models.batching import packed_batches
 
 T = TypeVar("T")
 
@@ -53,9 +53,9 @@ def microbatches(
     *,
     tokens_per_microbatch: int,
 ) -> list[list[int]]:
-    """Split one step's examples so that each part fits the token budget."""
+    """Split one step's examples so that the tokens of each part fit the budget."""
     selected = [lengths[index] for index in indices]
-    parts = length_sorted_batches(selected, tokens_per_batch=tokens_per_microbatch)
+    parts = packed_batches(selected, tokens_per_batch=tokens_per_microbatch)
     return [[indices[position] for position in part] for part in parts]
 
 

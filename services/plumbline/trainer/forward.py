@@ -1,7 +1,9 @@
-"""Forward passes that project response positions only.
+"""Forward passes of training: packed where the architecture allows it, padded elsewhere.
 
-Legend: B batch, T tokens, H hidden size, N counted positions, V vocabulary, R tokens of the
-longest response of a batch. Responses of groups stand group by group.
+Only the states that predict a counted token are projected onto the vocabulary.
+
+Legend: N counted tokens, H hidden size, V vocabulary, B responses, R tokens of the longest one.
+Responses of groups stand group by group.
 """
 
 from __future__ import annotations
@@ -9,58 +11,60 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-from torch import Tensor
+import torch.nn.functional as F
+from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from plumbline.models.batching import length_sorted_batches, pad_right
+from plumbline.models.batching import pad_right
 from plumbline.models.logprobs import (
     counted_logits,
-    counted_logprobs,
     gather_logprobs,
     hidden_states,
     predictive_mask,
     transforms_logits,
 )
-from plumbline.models.packing import PromptGroup
-from plumbline.trainer.losses.cross_entropy import (
-    cross_entropy_loss,
-    projected_cross_entropy_loss,
+from plumbline.models.packing import (
+    PackedRow,
+    PromptGroup,
+    pack_groups,
+    pack_texts,
+    packed_states,
+    supports_packing,
 )
+from plumbline.models.projection import projected_cross_entropy, projected_logprobs
 
 
 def counted_loss(
-    model: PreTrainedModel, input_ids: Tensor, counted: Tensor, *, denominator: float
+    model: PreTrainedModel,
+    texts: Sequence[Sequence[int]],
+    counted: Sequence[Sequence[bool]],
+    *,
+    denominator: float,
+    pad_id: int,
 ) -> Tensor:
     """Cross entropy of the counted tokens, summed and divided by the step's denominator.
 
     Args:
-        input_ids: [B, T], padded on the right.
-        counted: [B, T], True = counts.
+        texts: token ids.
+        counted: for each text, True at the tokens that count.
         denominator: counted tokens of the whole optimizer step.
     """
-    head = model.get_output_embeddings()
-    if transforms_logits(model) or getattr(head, "bias", None) is not None:
-        logits, targets = counted_logits(model, input_ids, counted)
-        return cross_entropy_loss(logits, targets, denominator=denominator)
-    mask = predictive_mask(counted)
-    hidden = hidden_states(model, input_ids)[:, :-1][mask]
-    return projected_cross_entropy_loss(
-        hidden, head.weight, input_ids[:, 1:][mask], denominator=denominator
-    )
-
-
-def response_mask(groups: Sequence[PromptGroup], device: torch.device | None = None) -> Tensor:
-    """[B, R], True at response tokens, which begin in the first column."""
-    lengths = torch.tensor([len(r) for group in groups for r in group.responses], device=device)
-    return torch.arange(int(lengths.max()), device=device) < lengths[:, None]
+    if not _projects_plainly(model):
+        logits, targets = counted_logits(model, *_padded(model, texts, counted, pad_id))
+        return F.cross_entropy(logits, targets, reduction="sum") / denominator
+    if supports_packing(model):
+        states, targets = _packed_states(model, pack_texts(texts, counted))
+    else:
+        states, targets = _padded_states(model, texts, counted, pad_id)
+    weight = model.get_output_embeddings().weight
+    return projected_cross_entropy(states, weight, targets, denominator=denominator)
 
 
 def response_states(
     model: PreTrainedModel, groups: Sequence[PromptGroup], *, pad_id: int
 ) -> Tensor:
     """Hidden states [N, H] that predict the response tokens, response by response."""
-    ids, counted = _laid_out(model, groups, pad_id)
-    return hidden_states(model, ids)[:, :-1][predictive_mask(counted)]
+    return _group_states(model, groups, pad_id)[0]
 
 
 def response_logprobs(
@@ -77,13 +81,25 @@ def response_logprobs(
         temperature: above 0; logits are divided by it, as they were when sampling.
         states: [N, H] of `response_states`, when the caller has them.
     """
-    ids, counted = _laid_out(model, groups, pad_id)
-    if states is None or transforms_logits(model):
-        logits, targets = counted_logits(model, ids, counted)
+    device = model.get_input_embeddings().weight.device
+    if transforms_logits(model):
+        logits, targets = counted_logits(model, *_padded_groups(model, groups, pad_id))
+        return scatter_responses(gather_logprobs(logits / temperature, targets), groups)
+    if states is None:
+        states = response_states(model, groups, pad_id=pad_id)
+    targets = torch.tensor([t for g in groups for r in g.responses for t in r], device=device)
+    head = model.get_output_embeddings()
+    if _projects_plainly(model):
+        found = projected_logprobs(states, head.weight, targets, temperature=temperature)
     else:
-        logits = model.get_output_embeddings()(states).float()
-        targets = ids[:, 1:][predictive_mask(counted)]
-    return scatter_responses(gather_logprobs(logits / temperature, targets), groups)
+        found = gather_logprobs(head(states).float() / temperature, targets)
+    return scatter_responses(found, groups)
+
+
+def response_mask(groups: Sequence[PromptGroup], device: torch.device | None = None) -> Tensor:
+    """[B, R], True at response tokens, which begin in the first column."""
+    lengths = torch.tensor([len(r) for group in groups for r in group.responses], device=device)
+    return torch.arange(int(lengths.max()), device=device) < lengths[:, None]
 
 
 def scatter_responses(values: Tensor, groups: Sequence[PromptGroup]) -> Tensor:
@@ -93,37 +109,62 @@ def scatter_responses(values: Tensor, groups: Sequence[PromptGroup]) -> Tensor:
     return empty.masked_scatter(mask, values)
 
 
-def _laid_out(
+def _projects_plainly(model: PreTrainedModel) -> bool:
+    """Whether logits are the states times one matrix."""
+    head = model.get_output_embeddings()
+    return type(head) is nn.Linear and head.bias is None and not transforms_logits(model)
+
+
+def _group_states(
     model: PreTrainedModel, groups: Sequence[PromptGroup], pad_id: int
 ) -> tuple[Tensor, Tensor]:
-    """Token ids [B, T] of prompts with responses, and where the response tokens stand [B, T]."""
-    rows = [[*group.prompt, *response] for group in groups for response in group.responses]
+    if supports_packing(model):
+        return _packed_states(model, pack_groups(groups))
+    ids, counted = _padded_groups(model, groups, pad_id)
+    return _predictive_states(model, ids, counted)
+
+
+def _packed_states(model: PreTrainedModel, row: PackedRow) -> tuple[Tensor, Tensor]:
+    """States [N, H] that predict the counted tokens, and these tokens [N]."""
+    row = row.to(model.get_input_embeddings().weight.device)
+    return packed_states(model, row)[row.predictors], row.targets
+
+
+def _padded_states(
+    model: PreTrainedModel,
+    texts: Sequence[Sequence[int]],
+    counted: Sequence[Sequence[bool]],
+    pad_id: int,
+) -> tuple[Tensor, Tensor]:
+    return _predictive_states(model, *_padded(model, texts, counted, pad_id))
+
+
+def _predictive_states(
+    model: PreTrainedModel, ids: Tensor, counted: Tensor
+) -> tuple[Tensor, Tensor]:
+    mask = predictive_mask(counted)
+    return hidden_states(model, ids)[:, :-1][mask], ids[:, 1:][mask]
+
+
+def _padded_groups(
+    model: PreTrainedModel, groups: Sequence[PromptGroup], pad_id: int
+) -> tuple[Tensor, Tensor]:
+    texts = [[*group.prompt, *response] for group in groups for response in group.responses]
     marks = [
         [False] * len(group.prompt) + [True] * len(response)
         for group in groups
         for response in group.responses
     ]
-    device = model.get_input_embeddings().weight.device
-    ids, counted = pad_right(rows, pad_id)[0], pad_right(marks, False)[0]
-    return ids.to(device), counted.bool().to(device)
+    return _padded(model, texts, marks, pad_id)
 
 
-@torch.no_grad()
-def sequence_logprobs(
+def _padded(
     model: PreTrainedModel,
-    sequences: Sequence[Sequence[int]],
-    masks: Sequence[Sequence[bool]],
-    *,
+    texts: Sequence[Sequence[int]],
+    counted: Sequence[Sequence[bool]],
     pad_id: int,
-    tokens_per_batch: int,
-) -> Tensor:
-    """Summed logprobs [N] of the counted tokens of N sequences, nats, in their order."""
+) -> tuple[Tensor, Tensor]:
+    """Token ids and marks [B, T], padded on the right, on the model's device."""
     device = model.get_input_embeddings().weight.device
-    totals = torch.zeros(len(sequences))
-    lengths = [len(sequence) for sequence in sequences]
-    for batch in length_sorted_batches(lengths, tokens_per_batch=tokens_per_batch):
-        ids, _ = pad_right([sequences[i] for i in batch], pad_id)
-        counted, _ = pad_right([masks[i] for i in batch], False)
-        summed = counted_logprobs(model, ids.to(device), counted.bool().to(device)).sum(dim=1)
-        totals[batch] = summed.cpu()
-    return totals
+    ids, marks = pad_right(texts, pad_id)[0], pad_right(counted, False)[0]
+    return ids.to(device), marks.bool().to(device)

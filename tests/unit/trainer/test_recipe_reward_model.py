@@ -101,7 +101,7 @@ def test_safety_labels_add_their_cross_entropy(
     model = new_model().eval()
     labelled = [preference(0, chosen_is_safe=True, rejected_is_safe=False)]
     pairs = encode_pairs(model, labelled, margin="off")
-    scores = model.score_encoded([pairs[0].chosen, pairs[0].rejected])
+    scores = model.score_groups([pairs[0].group]).detach()
     ranking = -float(torch.nn.functional.logsigmoid(scores[0] - scores[1]))
     # The mean of -log sigmoid(chosen) and -log sigmoid(-rejected), at weight 2.
     safety = (math.log1p(math.exp(-float(scores[0]))) + math.log1p(math.exp(float(scores[1])))) / 2

@@ -259,8 +259,9 @@ def test_dpo_prompt_begins_both_sides_and_keeps_its_end(chat: ChatFormat) -> Non
 
     (pair,) = dpo.encode_pairs([long], chat, max_length=32)
 
-    assert pair.chosen[: pair.prompt_tokens] == pair.rejected[: pair.prompt_tokens]
-    assert pair.width == 32
-    assert pair.chosen[-1] == pair.rejected[-1] == chat.eos_id
+    whole = chat.encode_prompt(long.prompt)
+    assert list(pair.prompt) == whole[len(whole) - len(pair.prompt) :]
+    assert len(pair.prompt) + max(map(len, pair.responses)) == 32
+    assert [response[-1] for response in pair.responses] == [chat.eos_id] * 2
     with pytest.raises(InvalidInputError, match="leaves no room"):
         dpo.encode_pairs([long], chat, max_length=4)

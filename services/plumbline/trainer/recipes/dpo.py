@@ -8,49 +8,29 @@ Source: Rafailov et al. 2023, arXiv:2305.18290.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
 from plumbline.core.errors import InvalidInputError
 from plumbline.data.records import Preference
-from plumbline.models.batching import pad_right
+from plumbline.models.batching import packed_batches
 from plumbline.models.chat import ChatFormat
-from plumbline.models.logprobs import counted_logprobs
+from plumbline.models.packing import PromptGroup
 from plumbline.trainer.batches import microbatches, step_batches
 from plumbline.trainer.config import DPOConfig
 from plumbline.trainer.engine import TrainingRun, check_finite
-from plumbline.trainer.forward import sequence_logprobs
+from plumbline.trainer.forward import response_logprobs
 from plumbline.trainer.losses.dpo import dpo_loss
-
-
-@dataclass(frozen=True, slots=True)
-class EncodedPair:
-    """One preference as token ids; the prompt's ids begin both sides."""
-
-    chosen: list[int]
-    rejected: list[int]
-    prompt_tokens: int
-
-    def masks(self) -> tuple[list[bool], list[bool]]:
-        """True at response tokens, chosen and rejected."""
-        sides = (self.chosen, self.rejected)
-        chosen, rejected = (
-            [position >= self.prompt_tokens for position in range(len(side))] for side in sides
-        )
-        return chosen, rejected
-
-    @property
-    def width(self) -> int:
-        """Tokens of the longer side."""
-        return max(len(self.chosen), len(self.rejected))
 
 
 def encode_pairs(
     preferences: Sequence[Preference], chat: ChatFormat, *, max_length: int
-) -> list[EncodedPair]:
-    """Token ids of preferences; a long prompt loses its beginning, on both sides alike.
+) -> list[PromptGroup]:
+    """Prompts with their chosen and rejected responses, in this order, as token ids.
+
+    A long prompt loses its beginning, for both responses alike.
 
     Raises:
         InvalidInputError: a response leaves no room for any prompt token.
@@ -67,35 +47,30 @@ def encode_pairs(
                 f"max_length={max_length} leaves no room for its prompt",
                 field="max_length",
             )
-        prompt = prompt[-room:]
-        pairs.append(EncodedPair(prompt + chosen, prompt + rejected, len(prompt)))
+        pairs.append(PromptGroup(prompt[-room:], (chosen, rejected)))
     return pairs
 
 
+@torch.no_grad()
 def reference_logprobs(
     reference: PreTrainedModel,
-    pairs: Sequence[EncodedPair],
+    pairs: Sequence[PromptGroup],
     *,
     pad_id: int,
     tokens_per_batch: int,
-) -> tuple[Tensor, Tensor]:
-    """Summed logprobs [N] of chosen and of rejected responses, computed once for the whole run."""
-    masks = [pair.masks() for pair in pairs]
-    totals = sequence_logprobs(
-        reference,
-        [pair.chosen for pair in pairs] + [pair.rejected for pair in pairs],
-        [mask[0] for mask in masks] + [mask[1] for mask in masks],
-        pad_id=pad_id,
-        tokens_per_batch=tokens_per_batch,
-    )
-    chosen, rejected = totals.split(len(pairs))
-    return chosen, rejected
+) -> Tensor:
+    """Summed logprobs [N, 2] of chosen and rejected responses, once for the whole run."""
+    sums = torch.zeros(len(pairs), 2)
+    lengths = [pair.tokens for pair in pairs]
+    for batch in packed_batches(lengths, tokens_per_batch=tokens_per_batch):
+        sums[batch] = _pair_logprobs(reference, [pairs[i] for i in batch], pad_id).cpu()
+    return sums
 
 
 def train_dpo(
     model: PreTrainedModel,
-    pairs: Sequence[EncodedPair],
-    reference: tuple[Tensor, Tensor],
+    pairs: Sequence[PromptGroup],
+    reference: Tensor,
     run: TrainingRun,
     config: DPOConfig,
     plan: Sequence[Sequence[int]],
@@ -118,10 +93,10 @@ def train_dpo(
     model.eval()
 
 
-def plan_steps(pairs: Sequence[EncodedPair], config: DPOConfig) -> list[list[int]]:
+def plan_steps(pairs: Sequence[PromptGroup], config: DPOConfig) -> list[list[int]]:
     """Indices of each step's pairs."""
     return step_batches(
-        [pair.width for pair in pairs],
+        [pair.tokens for pair in pairs],
         batch_size=config.batch_size,
         epochs=config.epochs,
         seed=config.seed,
@@ -131,8 +106,8 @@ def plan_steps(pairs: Sequence[EncodedPair], config: DPOConfig) -> list[list[int
 
 def _train_step(
     model: PreTrainedModel,
-    pairs: Sequence[EncodedPair],
-    reference: tuple[Tensor, Tensor],
+    pairs: Sequence[PromptGroup],
+    reference: Tensor,
     config: DPOConfig,
     indices: Sequence[int],
     *,
@@ -140,18 +115,13 @@ def _train_step(
     pad_id: int,
 ) -> dict[str, float]:
     """Gradients of one step; returns its mean loss, margin and accuracy."""
-    device = model.get_input_embeddings().weight.device
-    widths = {index: 2 * pairs[index].width for index in indices}
+    lengths = {index: pairs[index].tokens for index in indices}
     loss_sum = margin_sum = correct_sum = 0.0
     budget = config.tokens_per_microbatch
-    for part in microbatches(indices, widths, tokens_per_microbatch=budget):
-        members = [pairs[index] for index in part]
-        masks = [pair.masks() for pair in members]
-        ids, _ = pad_right([p.chosen for p in members] + [p.rejected for p in members], pad_id)
-        counted, _ = pad_right([m[0] for m in masks] + [m[1] for m in masks], False)
-        summed = counted_logprobs(model, ids.to(device), counted.bool().to(device)).sum(dim=1)
-        chosen, rejected = summed.split(len(part))
-        ref_chosen, ref_rejected = (side[part].to(device) for side in reference)
+    for part in microbatches(indices, lengths, tokens_per_microbatch=budget):
+        sums = _pair_logprobs(model, [pairs[index] for index in part], pad_id)
+        chosen, rejected = sums.unbind(dim=1)
+        ref_chosen, ref_rejected = reference[part].to(sums.device).unbind(dim=1)
         losses, margins = dpo_loss(chosen, rejected, ref_chosen, ref_rejected, beta=config.beta)
         loss = losses.sum() / len(indices)
         loss_sum += loss.item()
@@ -161,3 +131,8 @@ def _train_step(
         correct_sum += float((margins > 0).sum())
     n = len(indices)
     return {"loss": loss_sum, "margin": margin_sum / n, "accuracy": correct_sum / n}
+
+
+def _pair_logprobs(model: PreTrainedModel, pairs: Sequence[PromptGroup], pad_id: int) -> Tensor:
+    """Summed logprobs [B, 2] of chosen and rejected responses, nats."""
+    return response_logprobs(model, pairs, pad_id=pad_id).sum(dim=1).view(-1, 2)

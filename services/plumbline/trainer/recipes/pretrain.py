@@ -144,13 +144,15 @@ def train_language_model(
     model.train()
     source = _PackedSource(encoded, config)
     for step in range(run.resume(), config.steps):
-        batch = source.batch(step).to(model.device)
-        counted = torch.ones_like(batch, dtype=torch.bool)
+        batch = source.batch(step)
         rows = max(config.tokens_per_microbatch // batch.shape[1], 1)
         denominator = batch.shape[0] * (batch.shape[1] - 1)
         total = 0.0
-        for part, mask in zip(batch.split(rows), counted.split(rows), strict=True):
-            loss = counted_loss(model, part, mask, denominator=denominator)
+        for part in batch.split(rows):
+            counted = torch.ones_like(part, dtype=torch.bool).tolist()
+            loss = counted_loss(
+                model, part.tolist(), counted, denominator=denominator, pad_id=_NO_PADDING
+            )
             total += loss.item()
             check_finite(total, step=step, batch=f"packed sequences of step {step}")
             loss.backward()
@@ -158,6 +160,10 @@ def train_language_model(
         metrics = {"loss": total, "learning_rate": run.learning_rate, "gradient_norm": norm}
         run.end_unit(step + 1, config.steps, metrics)
     model.eval()
+
+
+_NO_PADDING = 0
+"""Packed sequences are of one length."""
 
 
 class _PackedSource:

@@ -1,6 +1,6 @@
 """Reward models from preferences, and how well they rank held-out pairs.
 
-Legend: B pairs of a step; chosen and rejected responses share its batches.
+Legend: B pairs of a step.
 
 Source: Llama 2, arXiv:2307.09288, section 3.2.2.
 """
@@ -17,7 +17,7 @@ from torch import Tensor
 
 from plumbline.core.statistics import Estimate, proportion
 from plumbline.data.records import Grade, Preference, content_id
-from plumbline.models.batching import pad_right
+from plumbline.models.packing import PromptGroup, group_pair
 from plumbline.models.reward import RewardModel
 from plumbline.trainer.batches import microbatches, step_batches
 from plumbline.trainer.config import RewardModelConfig
@@ -44,18 +44,12 @@ MARGINS: Mapping[str, Mapping[Grade, float]] = {
 
 @dataclass(frozen=True, slots=True)
 class EncodedPair:
-    """One preference as token ids."""
+    """One preference as token ids: what both sides begin with, then chosen and rejected."""
 
-    chosen: list[int]
-    rejected: list[int]
+    group: PromptGroup
     margin: float
     chosen_is_safe: bool | None
     rejected_is_safe: bool | None
-
-    @property
-    def width(self) -> int:
-        """Tokens of the longer side."""
-        return max(len(self.chosen), len(self.rejected))
 
 
 def encode_pairs(
@@ -65,8 +59,10 @@ def encode_pairs(
     table = MARGINS[margin]
     return [
         EncodedPair(
-            model.encode(preference.prompt, preference.chosen),
-            model.encode(preference.prompt, preference.rejected),
+            group_pair(
+                model.encode(preference.prompt, preference.chosen),
+                model.encode(preference.prompt, preference.rejected),
+            ),
             table.get(preference.grade, 0.0) if preference.grade else 0.0,
             preference.chosen_is_safe,
             preference.rejected_is_safe,
@@ -99,7 +95,7 @@ def train_reward_model(
 def plan_steps(pairs: Sequence[EncodedPair], config: RewardModelConfig) -> list[list[int]]:
     """Indices of each step's pairs."""
     return step_batches(
-        [pair.width for pair in pairs],
+        [pair.group.tokens for pair in pairs],
         batch_size=config.batch_size,
         epochs=config.epochs,
         seed=config.seed,
@@ -116,13 +112,14 @@ def _train_step(
     step: int,
 ) -> dict[str, float]:
     """Gradients of one step; returns its mean loss and accuracy."""
-    widths = {index: 2 * pairs[index].width for index in indices}
+    lengths = {index: pairs[index].group.tokens for index in indices}
     labelled = _labelled_responses([pairs[index] for index in indices])
     loss_sum = correct_sum = 0.0
     budget = config.tokens_per_microbatch
-    for part in microbatches(indices, widths, tokens_per_microbatch=budget):
+    for part in microbatches(indices, lengths, tokens_per_microbatch=budget):
         members = [pairs[index] for index in part]
-        chosen, rejected = _scores(model, members)
+        scores = model.score_groups([pair.group for pair in members]).view(-1, 2)
+        chosen, rejected = scores.unbind(dim=1)
         margins = torch.tensor([pair.margin for pair in members], device=chosen.device)
         losses, correct = bradley_terry_loss(chosen, rejected, margins)
         loss = losses.sum() / len(indices)
@@ -134,15 +131,6 @@ def _train_step(
         loss.backward()
         correct_sum += float(correct.sum())
     return {"loss": loss_sum, "accuracy": correct_sum / len(indices)}
-
-
-def _scores(model: RewardModel, pairs: Sequence[EncodedPair]) -> tuple[Tensor, Tensor]:
-    """Scores [B] of chosen and of rejected responses, from one forward pass over 2B rows."""
-    sequences = [pair.chosen for pair in pairs] + [pair.rejected for pair in pairs]
-    device = model.head.weight.device
-    ids, mask = pad_right(sequences, model.format.pad_id)
-    chosen, rejected = model(ids.to(device), mask.to(device)).split(len(pairs))
-    return chosen, rejected
 
 
 def _labelled_responses(pairs: Sequence[EncodedPair]) -> int:

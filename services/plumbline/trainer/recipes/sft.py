@@ -12,7 +12,6 @@ from transformers import PreTrainedModel
 
 from plumbline.core.errors import InvalidInputError
 from plumbline.data.records import Conversation
-from plumbline.models.batching import pad_right
 from plumbline.models.chat import ChatFormat, EncodedConversation
 from plumbline.trainer.batches import microbatches, step_batches
 from plumbline.trainer.engine import TrainingRun, check_finite
@@ -120,16 +119,17 @@ def _train_step(
     step: int,
 ) -> float:
     """Gradients of one step; returns the mean loss of its counted tokens."""
-    device = model.get_input_embeddings().weight.device
     lengths = {index: len(examples[index].token_ids) for index in indices}
     counted_tokens = sum(sum(examples[index].response_mask) for index in indices)
     total = 0.0
     budget = run.config.tokens_per_microbatch
     for part in microbatches(indices, lengths, tokens_per_microbatch=budget):
-        ids, _ = pad_right([examples[i].token_ids for i in part], pad_id)
-        counted, _ = pad_right([examples[i].response_mask for i in part], False)
         loss = counted_loss(
-            model, ids.to(device), counted.bool().to(device), denominator=counted_tokens
+            model,
+            [examples[index].token_ids for index in part],
+            [examples[index].response_mask for index in part],
+            denominator=counted_tokens,
+            pad_id=pad_id,
         )
         total += loss.item()
         check_finite(total, step=step, batch=f"examples {list(part)[:8]}")

@@ -16,7 +16,7 @@ from plumbline.trainer.stages.common import (
 
 STAGE = Stage(
     name="trainer.dpo",
-    version=1,
+    version=2,
     config=DPOConfig,
     inputs={"policy": BASE, "preferences": PREFERENCES},
     output_kind="policy",

@@ -16,7 +16,7 @@ from plumbline.trainer.stages.common import (
 
 STAGE = Stage(
     name="trainer.ppo",
-    version=1,
+    version=2,
     config=PPOConfig,
     inputs={
         "policy": BASE,

@@ -8,7 +8,7 @@ from plumbline.trainer.stages.common import on_device, read_conversations
 
 STAGE = Stage(
     name="trainer.pretrain",
-    version=1,
+    version=2,
     config=PretrainConfig,
     inputs={
         "corpus": InputSpec(kinds=("corpus",), description="text to learn from"),

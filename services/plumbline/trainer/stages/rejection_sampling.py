@@ -16,7 +16,7 @@ from plumbline.trainer.stages.common import (
 
 STAGE = Stage(
     name="trainer.rejection_sampling",
-    version=1,
+    version=2,
     config=RejectionSamplingConfig,
     inputs={
         "policy": BASE,

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 STAGE = Stage(
     name="trainer.reward_model",
-    version=1,
+    version=2,
     config=RewardModelConfig,
     inputs={
         "base": InputSpec(

@@ -15,7 +15,7 @@ from plumbline.trainer.stages.common import (
 
 STAGE = Stage(
     name="trainer.sft",
-    version=1,
+    version=2,
     config=SFTConfig,
     inputs={
         "base": BASE,

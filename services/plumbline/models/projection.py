@@ -1,0 +1,174 @@
+"""Logprobs and cross entropy under a vocabulary projection, without logits of all positions.
+
+Legend: N counted positions, n of them in a chunk, H hidden size, V vocabulary.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd import Function
+from torch.autograd.function import once_differentiable
+
+CHUNK_LOGITS = 2**23
+"""Logits that are alive together: 32 MiB of 32-bit floats."""
+KEPT_LOGITS = 2**26
+"""Up to so many are kept for the backward pass, which else computes them again."""
+
+
+def projected_logprobs(
+    hidden: Tensor, weight: Tensor, targets: Tensor, *, temperature: float = 1.0
+) -> Tensor:
+    """Logprobs [N], nats, of targets under the logits `hidden @ weight.T / temperature`.
+
+    Args:
+        hidden: [N, H] states of the counted positions only.
+        weight: [V, H].
+        targets: [N] token ids.
+    """
+    if len(targets) == 0:
+        return hidden.sum(dim=1).float()
+    found: Tensor = _ProjectedLogprobs.apply(*_autocast(hidden, weight), targets, temperature)
+    return found
+
+
+def projected_cross_entropy(
+    hidden: Tensor, weight: Tensor, targets: Tensor, *, denominator: float
+) -> Tensor:
+    """Summed cross entropy, nats, over a denominator; a scalar.
+
+    Its gradients are made in the forward pass, chunk by chunk, so that neither all logits are kept
+    nor any computed twice.
+
+    Args:
+        hidden, weight, targets: as of `projected_logprobs`.
+        denominator: counted tokens of the whole optimizer step, so that the gradients of its
+            microbatches add up to those of one big batch.
+    """
+    if len(targets) == 0:
+        return hidden.sum().float()
+    found: Tensor = _ProjectedCrossEntropy.apply(*_autocast(hidden, weight), targets, denominator)
+    return found
+
+
+class _ProjectedLogprobs(Function):
+    @staticmethod
+    def forward(
+        ctx: Any, hidden: Tensor, weight: Tensor, targets: Tensor, temperature: float
+    ) -> Tensor:
+        keep = any(ctx.needs_input_grad) and len(targets) * len(weight) <= KEPT_LOGITS
+        kept, normalizers, logprobs = [], [], []
+        for rows, logits in _chunks(hidden, weight, fresh=keep):
+            logits.div_(temperature)
+            normalizers.append(logits.logsumexp(dim=1))
+            logprobs.append(logits.gather(1, targets[rows, None]).squeeze(1) - normalizers[-1])
+            if keep:
+                kept.append(logits)
+        ctx.save_for_backward(hidden, weight, targets, torch.cat(normalizers))
+        ctx.kept, ctx.temperature = kept, temperature
+        return torch.cat(logprobs)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, Tensor | None, None, None]:
+        hidden, weight, targets, normalizers = ctx.saved_tensors
+        # They are overwritten here; a second backward pass computes them again.
+        kept, ctx.kept = ctx.kept, []
+        gradients = _Gradients(hidden, weight, ctx.needs_input_grad)
+        for index, (rows, logits) in enumerate(_chunks(hidden, weight, kept)):
+            if not kept:
+                logits.div_(ctx.temperature)
+            scales = upstream[rows].to(logits.dtype) / ctx.temperature
+            # d logprob / d logits = onehot - softmax
+            slopes = logits.sub_(normalizers[rows, None]).exp_().mul_(-scales[:, None])
+            slopes.scatter_add_(1, targets[rows, None], scales[:, None])
+            gradients.add(index, rows, slopes)
+        return gradients.to_hidden, gradients.to_weight, None, None
+
+
+class _ProjectedCrossEntropy(Function):
+    @staticmethod
+    def forward(
+        ctx: Any, hidden: Tensor, weight: Tensor, targets: Tensor, denominator: float
+    ) -> Tensor:
+        learns = any(ctx.needs_input_grad)
+        gradients = _Gradients(hidden, weight, ctx.needs_input_grad)
+        losses = []
+        for index, (rows, logits) in enumerate(_chunks(hidden, weight)):
+            labels = targets[rows, None]
+            normalizers = logits.logsumexp(dim=1, keepdim=True)
+            losses.append((normalizers - logits.gather(1, labels)).sum())
+            if learns:
+                slopes = logits.sub_(normalizers).exp_().div_(denominator)
+                slopes.scatter_add_(1, labels, slopes.new_full(labels.shape, -1 / denominator))
+                gradients.add(index, rows, slopes)
+        ctx.gradients = gradients
+        return torch.stack(losses).sum() / denominator
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, Tensor | None, None, None]:
+        to_hidden, to_weight = (
+            part if part is None or upstream == 1 else part * upstream
+            for part in (ctx.gradients.to_hidden, ctx.gradients.to_weight)
+        )
+        return to_hidden, to_weight, None, None
+
+
+class _Gradients:
+    """Gradients of states [N, H] and weight [V, H], from the slopes of the logits.
+
+    Args:
+        wanted: whether the states and the weight need theirs.
+    """
+
+    def __init__(self, hidden: Tensor, weight: Tensor, wanted: tuple[bool, ...]) -> None:
+        self._hidden, self._weight = hidden, weight
+        self.to_hidden = torch.empty_like(hidden) if wanted[0] else None
+        self.to_weight = torch.empty_like(weight) if wanted[1] else None
+
+    def add(self, index: int, rows: slice, slopes: Tensor) -> None:
+        """Take in the slopes [n, V] of the chunk with this number."""
+        slopes = slopes.to(self._hidden.dtype)
+        if self.to_hidden is not None:
+            torch.mm(slopes, self._weight, out=self.to_hidden[rows])
+        if self.to_weight is not None:
+            old = 0 if index == 0 else 1
+            self.to_weight.addmm_(slopes.T, self._hidden[rows], beta=old)
+
+
+def _chunks(
+    hidden: Tensor, weight: Tensor, kept: list[Tensor] | None = None, *, fresh: bool = False
+) -> Iterator[tuple[slice, Tensor]]:
+    """Rows and their logits [n, V], 32-bit floats at least, which the caller may overwrite.
+
+    Args:
+        kept: the logits, where they are known already.
+        fresh: give each chunk memory of its own; else all share one, which costs no page faults.
+    """
+    size = max(1, CHUNK_LOGITS // len(weight))
+    exact = hidden.dtype in (torch.float32, torch.float64)
+    shared = None
+    for index, start in enumerate(range(0, len(hidden), size)):
+        rows = slice(start, min(start + size, len(hidden)))
+        if kept:
+            yield rows, kept[index]
+        elif fresh or not exact:
+            logits = hidden[rows] @ weight.T
+            yield rows, logits if exact else logits.float()
+        else:
+            if shared is None:
+                shared = hidden.new_empty(rows.stop - rows.start, len(weight))
+            yield rows, torch.mm(hidden[rows], weight.T, out=shared[: rows.stop - rows.start])
+
+
+def _autocast(hidden: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
+    """Both in the type of autocast where it is on, as it does not reach into custom functions."""
+    kind = hidden.device.type
+    if not torch.is_autocast_enabled(kind):
+        return hidden, weight
+    chosen = torch.get_autocast_dtype(kind)
+    return hidden.to(chosen), weight.to(chosen)
