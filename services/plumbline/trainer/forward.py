@@ -63,7 +63,11 @@ def counted_loss(
 def response_states(
     model: PreTrainedModel, groups: Sequence[PromptGroup], *, pad_id: int
 ) -> Tensor:
-    """Hidden states [N, H] that predict the response tokens, response by response."""
+    """Hidden states [N, H] that predict the response tokens, response by response.
+
+    Args:
+        model: with a vocabulary head or without.
+    """
     return _group_states(model, groups, pad_id)[0]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from plumbline.trainer.stages import (
     dpo,
+    policy_gradient,
     ppo,
     pretrain,
     rejection_sampling,
@@ -11,6 +12,12 @@ from plumbline.trainer.stages import (
     sft,
 )
 
-STAGES = tuple(
-    module.STAGE for module in (pretrain, sft, reward_model, rejection_sampling, ppo, dpo)
+STAGES = (
+    pretrain.STAGE,
+    sft.STAGE,
+    reward_model.STAGE,
+    rejection_sampling.STAGE,
+    *policy_gradient.STAGES,
+    ppo.STAGE,
+    dpo.STAGE,
 )

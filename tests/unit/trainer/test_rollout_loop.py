@@ -12,10 +12,21 @@ from torch import Tensor
 from torch.testing import assert_close
 
 from plumbline.core.errors import FailedPreconditionError, InvalidInputError
-from plumbline.data.records import Prompt, Rollout, user
+from plumbline.data.records import Prompt, Rollout, assistant, user
 from plumbline.models.chat import ChatFormat
-from plumbline.trainer.config import CombinedReward, PPOConfig, RejectionSamplingConfig
-from plumbline.trainer.recipes.ppo import PPO, AdaptiveKL, Experience, Outcome
+from plumbline.trainer.config import (
+    CombinedReward,
+    GRPOConfig,
+    OnPolicyConfig,
+    PolicyGradientConfig,
+    PPOConfig,
+    ReinforceConfig,
+    RejectionSamplingConfig,
+    RLOOConfig,
+)
+from plumbline.trainer.recipes.on_policy import AdaptiveKL, Learner, OnPolicyRun, Outcome
+from plumbline.trainer.recipes.policy_gradient import PolicyGradient
+from plumbline.trainer.recipes.ppo import PPO
 from plumbline.trainer.recipes.rejection_sampling import select_best, train_rejection_sampling
 from plumbline.trainer.rollout import (
     ColocatedSampler,
@@ -58,9 +69,15 @@ def ppo_config(**changes: Any) -> PPOConfig:
 def run_ppo(
     model: Any, chat: ChatFormat, config: PPOConfig, context: Any
 ) -> tuple[Outcome, list[dict[str, float]]]:
+    loop = new_loop(model, chat, PPO(model, chat, config), config, context)
+    return loop.train(PROMPTS), loop.run.curves
+
+
+def new_loop(
+    model: Any, chat: ChatFormat, learner: Learner, config: OnPolicyConfig, context: Any
+) -> OnPolicyRun:
     sampler = ColocatedSampler(model, chat, policy_id="base")
-    ppo = PPO(model, chat, sampler, LetterScorer(), config, context)
-    return ppo.train(PROMPTS), ppo.run.curves
+    return OnPolicyRun(model, chat, sampler, LetterScorer(), learner, config, context)
 
 
 def collect(model: Any, chat: ChatFormat, **changes: Any) -> list[Rollout]:
@@ -238,25 +255,130 @@ def test_microbatches_change_no_ppo_gradient(
     for name, budget in (("whole", 4096), ("parts", 40)):
         model = tiny_llama()
         config = ppo_config(tokens_per_microbatch=budget)
-        sampler = ColocatedSampler(model, chat, policy_id="base")
-        ppo = PPO(model, chat, sampler, LetterScorer(), config, make_context(name))
-        experience, _ = ppo._prepare(ppo._collect(PROMPTS, 0))
-        ppo._step(experience, 0)
+        ppo = PPO(model, chat, config)
+        loop = new_loop(model, chat, ppo, config, make_context(name))
+        experience, _ = loop.prepare(loop.collect(PROMPTS, 0))
+        ppo.step(experience, ppo.targets(experience, 0.01), range(24), 0)
         found.append({n: p.grad.clone() for n, p in model.named_parameters()})
 
     for name, gradient in found[0].items():
         assert_close(found[1][name], gradient, atol=1e-6, rtol=1e-3)
 
 
-def test_selected_rows_lose_only_common_padding() -> None:
-    mask = torch.tensor([[False, True, True, True], [True, True, False, False]])
-    tensors = [torch.arange(8).view(2, 4)] + [torch.zeros(2, 4)] * 5
-    experience = Experience(tensors[0], mask, *tensors[1:])
+def policy_gradient_config(kind: type[PolicyGradientConfig], **changes: Any) -> Any:
+    values: dict[str, Any] = {
+        "learning_rate": 5e-3,
+        "iterations": 10,
+        "prompts_per_iteration": 6,
+        "responses_per_prompt": 8,
+        "minibatch_size": 24,
+        "max_response_tokens": 8,
+        "kl_coef": 0.01,
+        "log_every": 1,
+        "warmup_share": 0.0,
+    }
+    return kind(**(values | changes))
 
-    one = experience.select(torch.tensor([1]))
 
-    assert one.input_ids.tolist() == [[4, 5]]
-    assert experience.select(torch.tensor([1, 0])).input_ids.shape == (2, 4)
+def run_policy_gradient(
+    model: Any, chat: ChatFormat, config: PolicyGradientConfig, context: Any
+) -> tuple[Outcome, list[dict[str, float]]]:
+    loop = new_loop(model, chat, PolicyGradient(model, chat, config), config, context)
+    return loop.train(PROMPTS), loop.run.curves
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        policy_gradient_config(ReinforceConfig),
+        policy_gradient_config(ReinforceConfig, baseline="running"),
+        policy_gradient_config(RLOOConfig),
+        policy_gradient_config(RLOOConfig, kl_placement="loss", kl_estimator="k2"),
+        policy_gradient_config(GRPOConfig),
+        policy_gradient_config(GRPOConfig, normalisation="token", scale_by_std=False),
+        policy_gradient_config(GRPOConfig, normalisation="length", kl_coef=0.0, epochs=2),
+    ],
+    ids=lambda config: type(config).__name__,
+)
+def test_policy_gradients_raise_the_score_and_resume_exactly(
+    tiny_llama: Callable[..., Any],
+    chat: ChatFormat,
+    make_context: Callable[..., Any],
+    interrupted: type[Exception],
+    config: PolicyGradientConfig,
+) -> None:
+    config = config.model_copy(update={"checkpoint_every": 3})
+    model, resumed = tiny_llama(), tiny_llama()
+    outcome, curves = run_policy_gradient(model, chat, config, make_context("whole"))
+    broken = make_context("broken", interrupt_at=4)
+    with pytest.raises(interrupted):
+        run_policy_gradient(tiny_llama(), chat, config, broken)
+    broken.interrupt_at = None
+
+    assert run_policy_gradient(resumed, chat, config, broken)[1] == curves
+    assert outcome.final_scores.value > outcome.initial_scores.value + 0.1
+    for name, parameter in model.named_parameters():
+        assert torch.equal(parameter, resumed.get_parameter(name))
+
+
+@pytest.mark.parametrize("kind", [ReinforceConfig, RLOOConfig, GRPOConfig])
+def test_microbatches_change_no_policy_gradient(
+    tiny_llama: Callable[..., Any],
+    chat: ChatFormat,
+    make_context: Callable[..., Any],
+    kind: type[PolicyGradientConfig],
+) -> None:
+    found = []
+    for name, budget in (("whole", 4096), ("parts", 40)):
+        model = tiny_llama()
+        config = policy_gradient_config(kind, tokens_per_microbatch=budget)
+        learner = PolicyGradient(model, chat, config)
+        loop = new_loop(model, chat, learner, config, make_context(name))
+        experience, _ = loop.prepare(loop.collect(PROMPTS, 0))
+        advantages = torch.linspace(-1, 1, 48)
+        learner.step(experience, advantages, range(48), 0, 0.01)
+        found.append({n: p.grad.clone() for n, p in model.named_parameters()})
+
+    for name, gradient in found[0].items():
+        assert_close(found[1][name], gradient, atol=1e-6, rtol=1e-3)
+
+
+def test_equal_scores_teach_nothing_and_warn(
+    tiny_llama: Callable[..., Any],
+    chat: ChatFormat,
+    make_context: Callable[..., Any],
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    def equal(self: LetterScorer, prompts: Any, responses: Sequence[str]) -> Mapping[str, Tensor]:
+        return {"letters": torch.full((len(responses),), 0.5)}
+
+    monkeypatch.setattr(LetterScorer, "score", equal)
+    model = tiny_llama()
+    config = policy_gradient_config(RLOOConfig, iterations=1, kl_coef=0.0)
+    _, curves = run_policy_gradient(model, chat, config, make_context())
+
+    assert curves[0]["idle_share"] == 1.0
+    assert "all 48 scores are 0.5: no gradient" in caplog.text
+    for name, parameter in tiny_llama().named_parameters():
+        assert torch.equal(parameter, model.get_parameter(name))
+
+
+def test_pretraining_texts_are_mixed_in(
+    tiny_llama: Callable[..., Any], chat: ChatFormat, make_context: Callable[..., Any]
+) -> None:
+    """The loss of the mixed-in text falls, and a run without it leaves it where it was."""
+    losses = {}
+    text = chat.encode_conversation([user("the dog"), assistant("ran to the sea")])[0].token_ids
+    for coefficient in (0.0, 5.0):
+        model = tiny_llama()
+        config = ppo_config(iterations=6, pretraining_coef=coefficient, pretraining_batch_size=2)
+        learner = PPO(model, chat, config, pretraining=[text])
+        new_loop(model, chat, learner, config, make_context(str(coefficient))).train(PROMPTS)
+        ids = torch.tensor([text])
+        losses[coefficient] = model(input_ids=ids, labels=ids).loss.item()
+
+    assert losses[5.0] < losses[0.0] - 0.5
 
 
 def test_policy_within_the_kl_bound_is_handed_on(

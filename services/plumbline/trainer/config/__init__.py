@@ -13,7 +13,11 @@ Names of the curves in `training.json`, streamed while a job runs (one entry per
                         its 95 % interval)
     kl_coef             weight of the KL penalty (ppo)
     clip_share          share of response tokens whose ratio was clipped (ppo)
-    policy_loss, value_loss
+    policy_loss, value_loss, kl_loss
+                        parts of the loss (kl_loss: where the KL is placed in the loss)
+    pretraining_loss    cross entropy of the texts mixed in (ppo)
+    idle_share          share of rollouts without advantage, which teach nothing (reinforce, rloo,
+                        grpo)
     response_tokens     mean response length
     finished_share      share of responses that end with the end-of-sequence token
     sampler_gap         largest difference between the sampler's and the trainer's logprobs, nats
@@ -28,7 +32,8 @@ Metrics of the artifacts (manifests):
                         baseline.majority. Accuracies and baselines are published for the run as
                         <head>_rm.<name>, for example safety_rm.accuracy.unanimous
     rejection_sampling  loss, score.mean, score.best, prompts, prompts.kept
-    ppo                 score.initial, score.initial_std, score.final, kl, kl.upper, iterations,
+    ppo, reinforce, rloo, grpo
+                        score.initial, score.initial_std, score.final, kl, kl.upper, iterations,
                         rolled_back (1 when max_kl ended the run)
     dpo                 loss, margin, accuracy, pairs, records.refused
 """
@@ -37,6 +42,13 @@ from __future__ import annotations
 
 from plumbline.trainer.config.base import Head, TrainingConfig
 from plumbline.trainer.config.dpo import DPOConfig
+from plumbline.trainer.config.on_policy import OnPolicyConfig
+from plumbline.trainer.config.policy_gradient import (
+    GRPOConfig,
+    PolicyGradientConfig,
+    ReinforceConfig,
+    RLOOConfig,
+)
 from plumbline.trainer.config.ppo import PPOConfig
 from plumbline.trainer.config.pretrain import PretrainConfig
 from plumbline.trainer.config.rejection_sampling import RejectionSamplingConfig
@@ -47,9 +59,14 @@ from plumbline.trainer.config.sft import SFTConfig
 __all__ = [
     "CombinedReward",
     "DPOConfig",
+    "GRPOConfig",
     "Head",
+    "OnPolicyConfig",
     "PPOConfig",
+    "PolicyGradientConfig",
     "PretrainConfig",
+    "RLOOConfig",
+    "ReinforceConfig",
     "RejectionSamplingConfig",
     "Reward",
     "RewardModelConfig",
