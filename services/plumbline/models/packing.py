@@ -71,6 +71,15 @@ class Layout:
         return torch.tensor([prefix is not None for prefix in self.prefixes])
 
     @cached_property
+    def alike(self) -> list[list[int]]:
+        """Segments by length and length of what they go on from: one call of attention for each."""
+        found: dict[tuple[int, int | None], list[int]] = {}
+        for index, (length, prefix) in enumerate(zip(self.lengths, self.prefixes, strict=True)):
+            before = None if prefix is None else self.lengths[prefix]
+            found.setdefault((length, before), []).append(index)
+        return list(found.values())
+
+    @cached_property
     def is_even(self) -> bool:
         """Whether it holds texts of one length and no responses."""
         return len(set(self.lengths)) == 1 and not any(p is not None for p in self.prefixes)
@@ -256,25 +265,35 @@ def _attend(
         return _attend_evenly(layout, query, key, value, dropout, scaling), None
     # Split, not sliced: the backward of many slices would each fill a whole row with zeros.
     queries, keys, values = (part.split(layout.lengths, dim=2) for part in (query, key, value))
-    outputs = []
-    for index, prefix in enumerate(layout.prefixes):
-        own_keys, own_values, mask = keys[index], values[index], None
-        if prefix is not None:
-            own_keys = torch.cat([keys[prefix], own_keys], dim=2)
-            own_values = torch.cat([values[prefix], own_values], dim=2)
-            mask = _continuing(layout.lengths[index], layout.lengths[prefix], query.device)
-        outputs.append(
-            F.scaled_dot_product_attention(
-                queries[index],
-                own_keys,
-                own_values,
-                attn_mask=mask,
-                dropout_p=dropout,
-                is_causal=mask is None,
-                scale=scaling,
-            )
+    outputs: list[Tensor] = [query] * len(layout.lengths)
+    for members in layout.alike:
+        first = members[0]
+        prefixes = [layout.prefixes[index] for index in members]
+        own_keys = _with_prefixes(keys, members, prefixes)
+        own_values = _with_prefixes(values, members, prefixes)
+        before = own_keys.shape[2] - layout.lengths[first]
+        mask = _continuing(layout.lengths[first], before, query.device) if before else None
+        found = F.scaled_dot_product_attention(
+            torch.cat([queries[index] for index in members]),
+            own_keys,
+            own_values,
+            attn_mask=mask,
+            dropout_p=dropout,
+            is_causal=mask is None,
+            scale=scaling,
         )
+        for index, output in zip(members, found.split(1), strict=True):
+            outputs[index] = output
     return torch.cat(outputs, dim=2).transpose(1, 2), None
+
+
+def _with_prefixes(
+    parts: Sequence[Tensor], members: Sequence[int], prefixes: Sequence[int | None]
+) -> Tensor:
+    """Keys or values of segments with those that they go on from: [segments, A, T, D]."""
+    own = torch.cat([parts[index] for index in members])
+    known = [parts[prefix] for prefix in prefixes if prefix is not None]
+    return torch.cat([torch.cat(known), own], dim=2) if known else own
 
 
 def _attend_evenly(
