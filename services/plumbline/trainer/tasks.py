@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from plumbline.trainer.stages import (
     dpo,
+    kto,
     policy_gradient,
     ppo,
     pretrain,
@@ -20,4 +21,5 @@ STAGES = (
     *policy_gradient.STAGES,
     ppo.STAGE,
     dpo.STAGE,
+    kto.STAGE,
 )

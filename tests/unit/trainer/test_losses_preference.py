@@ -1,13 +1,16 @@
-"""Bradley-Terry and DPO against hand-worked sums."""
+"""Bradley-Terry, DPO with its variants, and KTO against hand-worked sums."""
 
 from __future__ import annotations
+
+import math
 
 import torch
 from torch import tensor
 from torch.testing import assert_close
 
 from plumbline.trainer.losses.bradley_terry import bradley_terry_loss
-from plumbline.trainer.losses.dpo import dpo_loss
+from plumbline.trainer.losses.dpo import dpo_loss, ipo_loss, preference_logits
+from plumbline.trainer.losses.kto import kto_loss, reference_point
 
 
 def test_bradley_terry_matches_hand_worked_values() -> None:
@@ -44,17 +47,14 @@ def test_bradley_terry_is_finite_and_pulls_scores_apart() -> None:
 
 
 def test_dpo_loss_matches_hand_worked_values() -> None:
-    # Pair 1: 0.1 * ((-1 + 11) - (-2 + 2)) = 1, loss ln(1 + 1/e).
-    # Pair 2: policy equals reference, margin 0, loss ln 2.
-    losses, margins = dpo_loss(
-        tensor([-1.0, -5.0]),
-        tensor([-11.0, -7.0]),
-        tensor([-2.0, -5.0]),
-        tensor([-2.0, -7.0]),
-        beta=0.1,
+    # Pair 1: (-1 + 11) - (-2 + 2) = 10, times 0.1 is 1, loss ln(1 + 1/e).
+    # Pair 2: policy equals reference, logit 0, loss ln 2.
+    logits = preference_logits(
+        tensor([-1.0, -5.0]), tensor([-11.0, -7.0]), tensor([-2.0, -5.0]), tensor([-2.0, -7.0])
     )
 
-    assert_close(margins, tensor([1.0, 0.0]))
+    assert_close(logits, tensor([10.0, 0.0]))
+    losses = dpo_loss(logits, beta=0.1)
     assert_close(losses, tensor([0.313262, 0.693147]), atol=1e-6, rtol=0)
 
 
@@ -63,11 +63,54 @@ def test_dpo_gradient_equals_its_closed_form() -> None:
     chosen = tensor([-3.0, -1.0], requires_grad=True)
     rejected = tensor([-2.0, -4.0], requires_grad=True)
     beta = 0.5
+    logits = preference_logits(chosen, rejected, tensor([-3.0, -2.0]), tensor([-3.0, -2.5]))
+    dpo_loss(logits, beta=beta).sum().backward()
 
-    losses, margins = dpo_loss(
-        chosen, rejected, tensor([-3.0, -2.0]), tensor([-3.0, -2.5]), beta=beta
+    expected = beta * torch.sigmoid(-beta * logits.detach())
+    assert_close(chosen.grad, -expected)
+    assert_close(rejected.grad, expected)
+
+
+def test_smoothed_labels_cost_the_wrong_side_too() -> None:
+    # Reward 1: 0.8 * ln(1 + 1/e) + 0.2 * ln(1 + e) = 0.8 * 0.313262 + 0.2 * 1.313262. The slope
+    # is 0 at ln(0.8 / 0.2): there the policy believes as much as the labels are worth.
+    losses = dpo_loss(tensor([10.0]), beta=0.1, label_smoothing=0.2)
+    assert_close(losses, tensor([0.513262]), atol=1e-6, rtol=0)
+
+    logits = tensor([math.log(4) / 0.1], requires_grad=True)
+    dpo_loss(logits, beta=0.1, label_smoothing=0.2).backward()
+    assert_close(logits.grad, tensor([0.0]), atol=1e-7, rtol=0)
+
+
+def test_ipo_wants_a_fixed_lead() -> None:
+    # 1 / (2 * 0.25) = 2: leads 2, 0 and 5 cost 0, 4 and 9; beyond 2 the pull turns around.
+    logits = tensor([2.0, 0.0, 5.0], requires_grad=True)
+    losses = ipo_loss(logits, beta=0.25)
+    losses.sum().backward()
+
+    assert_close(losses.detach(), tensor([0.0, 4.0, 9.0]))
+    assert_close(logits.grad, tensor([0.0, -4.0, 6.0]))
+
+
+def test_kto_values_gains_against_the_reference_point() -> None:
+    # Point: mean of 1, -3, 5 is 1. Gains 0.5 * (3 - 1) = 1 and 0.5 * (1 - 1) = 0; losses
+    # 2 * (1 - sigmoid 1) = 0.537883 and 3 * (1 - 1/2) = 1.5.
+    point = reference_point(tensor([1.0, -3.0, 5.0], requires_grad=True))
+    assert point == 1.0
+    assert not point.requires_grad
+    assert reference_point(tensor([-4.0, 2.0])) == 0.0
+
+    logratios = tensor([3.0, 1.0], requires_grad=True)
+    losses = kto_loss(
+        logratios,
+        tensor([True, False]),
+        point,
+        beta=0.5,
+        desirable_weight=2.0,
+        undesirable_weight=3.0,
     )
     losses.sum().backward()
 
-    assert_close(chosen.grad, -beta * torch.sigmoid(-margins))
-    assert_close(rejected.grad, beta * torch.sigmoid(-margins))
+    assert_close(losses.detach(), tensor([0.537883, 1.5]), atol=1e-6, rtol=0)
+    # -+ weight * beta * s * (1 - s): 2 * 0.5 * 0.196612 and 3 * 0.5 * 0.25.
+    assert_close(logratios.grad, tensor([-0.196612, 0.375]), atol=1e-6, rtol=0)

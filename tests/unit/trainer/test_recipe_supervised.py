@@ -11,11 +11,10 @@ import torch
 from torch.testing import assert_close
 
 from plumbline.core.errors import FailedPreconditionError, InvalidInputError
-from plumbline.data.records import Conversation, Document, Preference, assistant, user
+from plumbline.data.records import Conversation, Document, assistant, user
 from plumbline.models.chat import ChatFormat, EncodedConversation
-from plumbline.trainer.config import DPOConfig, PretrainConfig, SFTConfig
+from plumbline.trainer.config import PretrainConfig, SFTConfig
 from plumbline.trainer.engine import TrainingRun
-from plumbline.trainer.recipes import dpo
 from plumbline.trainer.recipes.pretrain import (
     encode_documents,
     new_model,
@@ -218,50 +217,3 @@ def test_pretraining_learns_and_resumes(
     # The untrained loss is that of a uniform guess among 264 tokens.
     assert whole[0]["loss"] == pytest.approx(math.log(264), abs=0.2)
     assert whole[-1]["loss"] < 2.5
-
-
-def preference(index: int) -> Preference:
-    return Preference(str(index), (user(f"the cat {index}?"),), "sat on the mat", "ran to the sea")
-
-
-def test_dpo_starts_at_ln_2_and_learns_the_preference(
-    tiny_llama: Callable[..., Any], chat: ChatFormat, make_context: Callable[..., Any]
-) -> None:
-    model = tiny_llama()
-    config = DPOConfig(learning_rate=1e-3, epochs=4, batch_size=4, log_every=1, warmup_share=0)
-    pairs = dpo.encode_pairs([preference(i) for i in range(8)], chat, max_length=64)
-    plan = dpo.plan_steps(pairs, config)
-    reference = dpo.reference_logprobs(model, pairs, pad_id=0, tokens_per_batch=64)
-    run = TrainingRun({"policy": model}, config, total_steps=len(plan), context=make_context())
-
-    dpo.train_dpo(model, pairs, reference, run, config, plan, pad_id=0)
-
-    assert run.curves[0]["loss"] == pytest.approx(math.log(2), abs=1e-5)
-    assert run.curves[-1]["loss"] < 0.3
-    assert run.curves[-1]["accuracy"] == 1.0
-
-
-def test_cached_reference_equals_the_live_one(
-    tiny_llama: Callable[..., Any], chat: ChatFormat
-) -> None:
-    model = tiny_llama()
-    pairs = dpo.encode_pairs([preference(i) for i in range(3)], chat, max_length=64)
-
-    batched = dpo.reference_logprobs(model, pairs, pad_id=0, tokens_per_batch=4096)
-    alone = dpo.reference_logprobs(model, pairs, pad_id=0, tokens_per_batch=1)
-
-    for side, live in zip(batched, alone, strict=True):
-        assert_close(side, live, atol=1e-4, rtol=0)
-
-
-def test_dpo_prompt_begins_both_sides_and_keeps_its_end(chat: ChatFormat) -> None:
-    long = Preference("l", (user("the cat " * 40),), "sat", "ran to the old house")
-
-    (pair,) = dpo.encode_pairs([long], chat, max_length=32)
-
-    whole = chat.encode_prompt(long.prompt)
-    assert list(pair.prompt) == whole[len(whole) - len(pair.prompt) :]
-    assert len(pair.prompt) + max(map(len, pair.responses)) == 32
-    assert [response[-1] for response in pair.responses] == [chat.eos_id] * 2
-    with pytest.raises(InvalidInputError, match="leaves no room"):
-        dpo.encode_pairs([long], chat, max_length=4)

@@ -7,6 +7,8 @@ Names of the curves in `training.json`, streamed while a job runs (one entry per
     gradient_norm       before clipping
     accuracy            share of the step's pairs ranked right (reward_model, dpo)
     margin              mean implicit reward margin (dpo)
+    reward.chosen, reward.rejected
+                        mean implicit rewards (dpo; kto: .desirable, .undesirable)
     score.mean          mean score of the iteration's rollouts, before whitening (ppo, also .std)
     score.<head>        mean score by head (ppo, rejection_sampling)
     kl                  mean KL from the reference per response, nats (ppo, also .upper: the end of
@@ -35,13 +37,17 @@ Metrics of the artifacts (manifests):
     ppo, reinforce, rloo, grpo
                         score.initial, score.initial_std, score.final, kl, kl.upper, iterations,
                         rolled_back (1 when max_kl ended the run)
-    dpo                 loss, margin, accuracy, pairs, records.refused
+    dpo                 loss, margin, accuracy, pairs, records.refused; on held-out pairs
+                        test.accuracy (.low, .high: 95 % interval), test.margin, pairs.test
+    kto                 loss, kl (the reference point), responses, responses.desirable,
+                        records.refused
 """
 
 from __future__ import annotations
 
 from plumbline.trainer.config.base import Head, TrainingConfig
 from plumbline.trainer.config.dpo import DPOConfig
+from plumbline.trainer.config.kto import KTOConfig
 from plumbline.trainer.config.on_policy import OnPolicyConfig
 from plumbline.trainer.config.policy_gradient import (
     GRPOConfig,
@@ -61,6 +67,7 @@ __all__ = [
     "DPOConfig",
     "GRPOConfig",
     "Head",
+    "KTOConfig",
     "OnPolicyConfig",
     "PPOConfig",
     "PolicyGradientConfig",

@@ -1,8 +1,8 @@
 """Direct preference optimisation: preferences teach the policy without a reward model.
 
-Legend: B pairs of a step.
+Legend: B pairs of a step, N of the run.
 
-Source: Rafailov et al. 2023, arXiv:2305.18290.
+Sources: Rafailov et al. 2023, arXiv:2305.18290; of the variants, see `losses.dpo`.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from plumbline.core.errors import InvalidInputError
+from plumbline.core.statistics import proportion
 from plumbline.data.records import Preference
 from plumbline.models.batching import packed_batches
 from plumbline.models.chat import ChatFormat
@@ -22,7 +23,9 @@ from plumbline.trainer.batches import microbatches, step_batches
 from plumbline.trainer.config import DPOConfig
 from plumbline.trainer.engine import TrainingRun, check_finite
 from plumbline.trainer.forward import response_logprobs
-from plumbline.trainer.losses.dpo import dpo_loss
+from plumbline.trainer.losses.dpo import dpo_loss, ipo_loss, preference_logits
+
+_REFERENCE = "reference_logprobs"
 
 
 def encode_pairs(
@@ -52,45 +55,67 @@ def encode_pairs(
 
 
 @torch.no_grad()
-def reference_logprobs(
-    reference: PreTrainedModel,
-    pairs: Sequence[PromptGroup],
-    *,
-    pad_id: int,
-    tokens_per_batch: int,
+def pair_logprobs(
+    model: PreTrainedModel, pairs: Sequence[PromptGroup], config: DPOConfig, *, pad_id: int
 ) -> Tensor:
-    """Summed logprobs [N, 2] of chosen and rejected responses, once for the whole run."""
-    sums = torch.zeros(len(pairs), 2)
+    """Logprobs [N, 2] of chosen and rejected responses, summed or averaged as configured."""
+    found = torch.zeros(len(pairs), 2)
     lengths = [pair.tokens for pair in pairs]
-    for batch in packed_batches(lengths, tokens_per_batch=tokens_per_batch):
-        sums[batch] = _pair_logprobs(reference, [pairs[i] for i in batch], pad_id).cpu()
-    return sums
+    for batch in packed_batches(lengths, tokens_per_batch=config.tokens_per_microbatch):
+        found[batch] = _logprobs(model, [pairs[i] for i in batch], config, pad_id).cpu()
+    return found
 
 
 def train_dpo(
     model: PreTrainedModel,
     pairs: Sequence[PromptGroup],
-    reference: Tensor,
     run: TrainingRun,
     config: DPOConfig,
     plan: Sequence[Sequence[int]],
     *,
     pad_id: int,
 ) -> None:
-    """Train on every step of a plan.
+    """Train on every step of a plan; the policy as it comes is the reference.
 
-    Args:
-        reference: of `reference_logprobs`, taken before training.
     Raises:
         FailedPreconditionError: the loss is not finite.
     """
+    start = run.resume()
+    if _REFERENCE not in run.tensors:
+        # Once for the whole run: the weights are still those of the reference.
+        run.tensors[_REFERENCE] = pair_logprobs(model, pairs, config, pad_id=pad_id)
     model.train()
-    for step in range(run.resume(), len(plan)):
-        metrics = _train_step(model, pairs, reference, config, plan[step], step=step, pad_id=pad_id)
+    for step in range(start, len(plan)):
+        metrics = _train_step(model, pairs, run, config, plan[step], step=step, pad_id=pad_id)
         norm = run.apply_gradients()
         rates = {"learning_rate": run.learning_rate, "gradient_norm": norm}
         run.end_unit(step + 1, len(plan), {**metrics, **rates})
     model.eval()
+
+
+def evaluate_dpo(
+    model: PreTrainedModel,
+    pairs: Sequence[PromptGroup],
+    reference: Tensor,
+    config: DPOConfig,
+    *,
+    pad_id: int,
+) -> dict[str, float]:
+    """Held-out accuracy, with its 95 % interval, and mean margin of the implicit reward.
+
+    Args:
+        reference: [N, 2] of `pair_logprobs`, before training.
+    """
+    gained = pair_logprobs(model, pairs, config, pad_id=pad_id) - reference
+    margins = config.beta * (gained[:, 0] - gained[:, 1])
+    share = proportion(int((margins > 0).sum()), len(pairs))
+    return {
+        "test.accuracy": share.value,
+        "test.accuracy.low": share.low,
+        "test.accuracy.high": share.high,
+        "test.margin": float(margins.mean()),
+        "pairs.test": float(len(pairs)),
+    }
 
 
 def plan_steps(pairs: Sequence[PromptGroup], config: DPOConfig) -> list[list[int]]:
@@ -107,32 +132,47 @@ def plan_steps(pairs: Sequence[PromptGroup], config: DPOConfig) -> list[list[int
 def _train_step(
     model: PreTrainedModel,
     pairs: Sequence[PromptGroup],
-    reference: Tensor,
+    run: TrainingRun,
     config: DPOConfig,
     indices: Sequence[int],
     *,
     step: int,
     pad_id: int,
 ) -> dict[str, float]:
-    """Gradients of one step; returns its mean loss, margin and accuracy."""
+    """Gradients of one step; returns its mean figures."""
     lengths = {index: pairs[index].tokens for index in indices}
-    loss_sum = margin_sum = correct_sum = 0.0
+    n = len(indices)
+    totals = dict.fromkeys(("loss", "margin", "accuracy", "reward.chosen", "reward.rejected"), 0.0)
     budget = config.tokens_per_microbatch
     for part in microbatches(indices, lengths, tokens_per_microbatch=budget):
-        sums = _pair_logprobs(model, [pairs[index] for index in part], pad_id)
-        chosen, rejected = sums.unbind(dim=1)
-        ref_chosen, ref_rejected = reference[part].to(sums.device).unbind(dim=1)
-        losses, margins = dpo_loss(chosen, rejected, ref_chosen, ref_rejected, beta=config.beta)
-        loss = losses.sum() / len(indices)
-        loss_sum += loss.item()
-        check_finite(loss_sum, step=step, batch=f"pairs {list(part)[:8]}")
+        found = _logprobs(model, [pairs[index] for index in part], config, pad_id)
+        reference = run.tensors[_REFERENCE][part].to(found.device)
+        logits = preference_logits(*found.unbind(dim=1), *reference.unbind(dim=1))
+        loss = _losses(logits, config).sum() / n
+        totals["loss"] += loss.item()
+        check_finite(totals["loss"], step=step, batch=f"pairs {list(part)[:8]}")
         loss.backward()
-        margin_sum += float(margins.sum())
-        correct_sum += float((margins > 0).sum())
-    n = len(indices)
-    return {"loss": loss_sum, "margin": margin_sum / n, "accuracy": correct_sum / n}
+        rewards = (config.beta * (found.detach() - reference)).sum(dim=0) / n
+        totals["margin"] += config.beta * logits.detach().sum().item() / n
+        totals["accuracy"] += (logits.detach() > 0).sum().item() / n
+        totals["reward.chosen"] += rewards[0].item()
+        totals["reward.rejected"] += rewards[1].item()
+    return totals
 
 
-def _pair_logprobs(model: PreTrainedModel, pairs: Sequence[PromptGroup], pad_id: int) -> Tensor:
-    """Summed logprobs [B, 2] of chosen and rejected responses, nats."""
-    return response_logprobs(model, pairs, pad_id=pad_id).sum(dim=1).view(-1, 2)
+def _losses(logits: Tensor, config: DPOConfig) -> Tensor:
+    if config.loss == "ipo":
+        return ipo_loss(logits, beta=config.beta)
+    smoothing = config.label_smoothing if config.loss == "conservative" else 0.0
+    return dpo_loss(logits, beta=config.beta, label_smoothing=smoothing)
+
+
+def _logprobs(
+    model: PreTrainedModel, pairs: Sequence[PromptGroup], config: DPOConfig, pad_id: int
+) -> Tensor:
+    """Logprobs [B, 2] of chosen and rejected responses, nats."""
+    found = response_logprobs(model, pairs, pad_id=pad_id).sum(dim=1)
+    if config.average_logprobs:
+        lengths = [len(response) for pair in pairs for response in pair.responses]
+        found = found / torch.tensor(lengths, device=found.device)
+    return found.view(-1, 2)

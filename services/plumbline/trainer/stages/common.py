@@ -10,6 +10,8 @@ from plumbline.core.errors import ConfigError
 from plumbline.core.stages import InputSpec, StageContext, StageInputs
 from plumbline.trainer.config import (
     CombinedReward,
+    DPOConfig,
+    RewardModelConfig,
     RolloutConfig,
     TrainingConfig,
 )
@@ -26,6 +28,11 @@ if TYPE_CHECKING:
 BASE = InputSpec(kinds=("policy",), description="policy that training starts from")
 PREFERENCES = InputSpec(
     kinds=("preferences",), many=True, description="pairs of responses, one preferred"
+)
+TEST_PREFERENCES = InputSpec(
+    kinds=("preferences",),
+    required=False,
+    description="held-out preferences, in place of a split",
 )
 REWARD_INPUTS = {
     "prompts": InputSpec(
@@ -106,6 +113,27 @@ def read_preferences(inputs: StageInputs, name: str, on_error: Any) -> tuple[lis
 
     paths = [artifact.path for artifact in inputs.many(name)]
     return read_all(paths, Preference, on_error=on_error)
+
+
+def split_preferences(
+    config: RewardModelConfig | DPOConfig, inputs: StageInputs
+) -> tuple[list[Preference], list[Preference], int]:
+    """Training and test preferences for the configured head, and how many were refused."""
+    from plumbline.trainer.datasets import preferences_for, split_by_prompt
+
+    found, refused = read_preferences(inputs, "preferences", config.on_error)
+    train = preferences_for(found, config.head)
+    if inputs.optional("test") is not None:
+        held_out, more_refused = read_preferences(inputs, "test", config.on_error)
+        return train, preferences_for(held_out, config.head), refused + more_refused
+    train, test = split_by_prompt(train, test_fraction=config.test_fraction)
+    if not train:
+        raise ConfigError(
+            f"test_fraction={config.test_fraction} leaves none of {len(test)} preferences "
+            "to train on",
+            field="test_fraction",
+        )
+    return train, test, refused
 
 
 def rollout_parts(

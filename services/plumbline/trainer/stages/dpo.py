@@ -7,18 +7,19 @@ from plumbline.trainer.config import DPOConfig
 from plumbline.trainer.stages.common import (
     BASE,
     PREFERENCES,
+    TEST_PREFERENCES,
     context_length,
     load_policy,
     on_device,
-    read_preferences,
     save_policy,
+    split_preferences,
 )
 
 STAGE = Stage(
     name="trainer.dpo",
     version=2,
     config=DPOConfig,
-    inputs={"policy": BASE, "preferences": PREFERENCES},
+    inputs={"policy": BASE, "preferences": PREFERENCES, "test": TEST_PREFERENCES},
     output_kind="policy",
     queue="training",
     run="plumbline.trainer.stages.dpo:run_dpo",
@@ -27,27 +28,28 @@ STAGE = Stage(
 
 
 def run_dpo(config: DPOConfig, inputs: StageInputs, context: StageContext) -> StageResult:
-    from plumbline.trainer.datasets import preferences_for
     from plumbline.trainer.engine import TrainingRun
     from plumbline.trainer.recipes.dpo import (
         encode_pairs,
+        evaluate_dpo,
+        pair_logprobs,
         plan_steps,
-        reference_logprobs,
         train_dpo,
     )
 
-    found, refused = read_preferences(inputs, "preferences", config.on_error)
-    preferences = preferences_for(found, config.head)
+    train, test, refused = split_preferences(config, inputs)
     with on_device(config, context) as device:
         model, chat = load_policy(inputs, "policy", config.template, device)
         limit = min(config.max_length, context_length(model))
-        pairs = encode_pairs(preferences, chat, max_length=limit)
+        pairs = encode_pairs(train, chat, max_length=limit)
+        held_out = encode_pairs(test, chat, max_length=limit)
+        reference = pair_logprobs(model, held_out, config, pad_id=chat.pad_id)
         plan = plan_steps(pairs, config)
-        reference = reference_logprobs(
-            model, pairs, pad_id=chat.pad_id, tokens_per_batch=config.tokens_per_microbatch
-        )
         run = TrainingRun({"policy": model}, config, total_steps=len(plan), context=context)
-        train_dpo(model, pairs, reference, run, config, plan, pad_id=chat.pad_id)
+        train_dpo(model, pairs, run, config, plan, pad_id=chat.pad_id)
+        tested = (
+            evaluate_dpo(model, held_out, reference, config, pad_id=chat.pad_id) if held_out else {}
+        )
         save_policy(model, chat, run, context)
     last = run.curves[-1]
     return StageResult(
@@ -57,5 +59,6 @@ def run_dpo(config: DPOConfig, inputs: StageInputs, context: StageContext) -> St
             "accuracy": last["accuracy"],
             "pairs": float(len(pairs)),
             "records.refused": float(refused),
+            **tested,
         }
     )

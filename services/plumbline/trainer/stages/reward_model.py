@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-from plumbline.core.errors import ConfigError
 from plumbline.core.stages import InputSpec, Stage, StageContext, StageInputs, StageResult
 from plumbline.trainer.config import RewardModelConfig
-from plumbline.trainer.stages.common import PREFERENCES, context_length, on_device, read_preferences
-
-if TYPE_CHECKING:
-    from plumbline.data.records import Preference
+from plumbline.trainer.stages.common import (
+    PREFERENCES,
+    TEST_PREFERENCES,
+    context_length,
+    on_device,
+    split_preferences,
+)
 
 STAGE = Stage(
     name="trainer.reward_model",
@@ -21,11 +21,7 @@ STAGE = Stage(
             kinds=("policy",), description="backbone: a policy or any encoder or decoder"
         ),
         "preferences": PREFERENCES,
-        "test": InputSpec(
-            kinds=("preferences",),
-            required=False,
-            description="held-out preferences, in place of a split",
-        ),
+        "test": TEST_PREFERENCES,
     },
     output_kind="reward-model",
     queue="training",
@@ -39,6 +35,7 @@ def run_reward_model(
 ) -> StageResult:
     from plumbline.models.checkpoint import is_decoder, load_encoder_or_decoder
     from plumbline.models.reward import RewardModel, RewardModelCard
+    from plumbline.trainer.batches import draw_some
     from plumbline.trainer.engine import TrainingRun, write_curves
     from plumbline.trainer.recipes.reward_model import (
         encode_pairs,
@@ -47,7 +44,8 @@ def run_reward_model(
         train_reward_model,
     )
 
-    train, test, refused = _preference_split(config, inputs)
+    train, test, refused = split_preferences(config, inputs)
+    train = draw_some(train, config.max_pairs, seed=config.seed)
     with on_device(config, context) as device:
         backbone, tokenizer = load_encoder_or_decoder(inputs.one("base").path)
         pooling = config.pooling
@@ -80,27 +78,3 @@ def run_reward_model(
         if name.startswith(("accuracy", "baseline", "pairs", "records"))
     }
     return StageResult(metrics=metrics, published=published)
-
-
-def _preference_split(
-    config: RewardModelConfig, inputs: StageInputs
-) -> tuple[list[Preference], list[Preference], int]:
-    """Training and test preferences for the configured head, and how many were refused."""
-    from plumbline.trainer.batches import draw_some
-    from plumbline.trainer.datasets import preferences_for, split_by_prompt
-
-    found, refused = read_preferences(inputs, "preferences", config.on_error)
-    train = preferences_for(found, config.head)
-    if inputs.optional("test") is not None:
-        held_out, more_refused = read_preferences(inputs, "test", config.on_error)
-        test = preferences_for(held_out, config.head)
-        refused += more_refused
-    else:
-        train, test = split_by_prompt(train, test_fraction=config.test_fraction)
-        if not train:
-            raise ConfigError(
-                f"test_fraction={config.test_fraction} leaves none of {len(test)} preferences "
-                "to train on",
-                field="test_fraction",
-            )
-    return draw_some(train, config.max_pairs, seed=config.seed), test, refused
