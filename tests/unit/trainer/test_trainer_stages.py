@@ -17,6 +17,7 @@ from plumbline.data.records import (
     Conversation,
     Document,
     Grade,
+    LabelledResponse,
     Preference,
     Prompt,
     Rollout,
@@ -221,12 +222,65 @@ def test_policies_learn_from_reward_models(
 def test_dpo_learns_from_preferences(run: Run, data: Path, tiny_policy: Path) -> None:
     artifact = run(
         "dpo",
-        {"learning_rate": 1e-3, "batch_size": 12, "epochs": 2},
+        {"learning_rate": 1e-3, "batch_size": 12, "epochs": 2, "test_fraction": 0.3},
         policy=tiny_policy,
         preferences=data / "preferences",
     )
+    metrics = artifact.manifest.metrics
 
-    assert artifact.manifest.metrics["accuracy"] == 1.0
+    assert metrics["accuracy"] == metrics["test.accuracy"] == 1.0
+    assert metrics["pairs"] + metrics["pairs.test"] == 36
+
+
+@pytest.mark.parametrize("method", ["reinforce", "rloo", "grpo"])
+def test_policy_gradients_learn_from_a_reward(
+    run: Run, store: ArtifactStore, data: Path, tiny_policy: Path, method: str
+) -> None:
+    artifact = run(
+        method,
+        {
+            "reward": {"kind": "length", "target_words": 3},
+            "iterations": 2,
+            "prompts_per_iteration": 4,
+            "responses_per_prompt": 2,
+            "minibatch_size": 4,
+            "max_response_tokens": 6,
+        },
+        policy=tiny_policy,
+        prompts=data / "prompts",
+    )
+
+    assert artifact.manifest.metrics["iterations"] == 2
+    assert len(read_records(store.materialise(artifact.id) / "rollouts.parquet", Rollout)) == 8
+
+
+def test_kto_learns_from_labelled_responses(run: Run, tiny_policy: Path, tmp_path: Path) -> None:
+    records = [
+        LabelledResponse(str(i), (user(f"the {w}?"),), "the mat" if i % 2 else "dog", i % 2 == 1)
+        for i, w in enumerate(WORDS)
+    ]
+    (tmp_path / "labelled").mkdir()
+    write_records(tmp_path / "labelled" / "responses.parquet", records)
+    artifact = run(
+        "kto",
+        {"learning_rate": 1e-3, "batch_size": 6, "epochs": 5},
+        policy=tiny_policy,
+        responses=tmp_path / "labelled",
+    )
+
+    assert artifact.manifest.metrics["loss"] < 0.5
+    assert artifact.manifest.metrics["responses.desirable"] == 3
+
+
+def test_pretraining_texts_need_a_weight_and_the_other_way_round(
+    run: Run, data: Path, tiny_policy: Path
+) -> None:
+    given = {"policy": tiny_policy, "prompts": data / "prompts"}
+    config = {"reward": {"kind": "length"}}
+    with pytest.raises(ConfigError, match="no input pretraining"):
+        run("ppo", {**config, "pretraining_coef": 0.5}, **given)
+    with pytest.raises(ConfigError, match="an input pretraining"):
+        run("ppo", config, **given, pretraining=data / "demonstrations")
 
 
 def test_programmatic_reward_trains_a_model_without_template(
