@@ -22,6 +22,7 @@ from torch import Tensor, nn
 
 from plumbline.core.errors import CheckpointError, FailedPreconditionError
 from plumbline.trainer.config import TrainingConfig
+from plumbline.trainer.lisa import LayerSampler
 
 CURVES_FILE = "training.json"
 
@@ -127,6 +128,10 @@ class TrainingRun:
         """The method's own resumable files."""
         self._parameters = _named_parameters(modules)
         self._optimizer = _adamw(self._parameters, config)
+        self._layers = (
+            LayerSampler(modules.values(), config.lisa, seed=config.seed) if config.lisa else None
+        )
+        self._select_layers()
 
     def resume(self) -> int:
         """Take up the newest checkpoint; returns its unit number, 0 where there is none.
@@ -156,6 +161,7 @@ class TrainingRun:
         self.optimizer_steps = state["optimizer_steps"]
         self.curves, self.state = state["curves"], state["state"]
         self.files = {name: directory / name for name in state["files"]}
+        self._select_layers()
         return unit
 
     def apply_gradients(self) -> float:
@@ -169,6 +175,7 @@ class TrainingRun:
         self._optimizer.step()
         self._optimizer.zero_grad(set_to_none=True)
         self.optimizer_steps += 1
+        self._select_layers()
         return float(norm)
 
     @property
@@ -224,11 +231,19 @@ class TrainingRun:
         for name, parameter in self._parameters.items():
             parameter.copy_(snapshot[name])
 
+    def _select_layers(self) -> None:
+        """Where few layers learn at a time: those of the coming step, the others' state dropped."""
+        if self._layers is None:
+            return
+        for parameter in self._layers.select(self.optimizer_steps):
+            self._optimizer.state.pop(parameter, None)
+            parameter.grad = None
+
     def _optimizer_tensors(self) -> dict[str, Tensor]:
         return {
             f"{name}/{key}": value.detach().cpu().contiguous()
             for name, parameter in self._parameters.items()
-            for key, value in self._optimizer.state[parameter].items()
+            for key, value in self._optimizer.state.get(parameter, {}).items()
         }
 
     def _load_optimizer(self, tensors: Mapping[str, Tensor]) -> None:

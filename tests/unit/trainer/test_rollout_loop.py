@@ -14,9 +14,11 @@ from torch.testing import assert_close
 from plumbline.core.errors import FailedPreconditionError, InvalidInputError
 from plumbline.data.records import Prompt, Rollout, assistant, user
 from plumbline.models.chat import ChatFormat
+from plumbline.trainer.adapters import choose_parameters
 from plumbline.trainer.config import (
     CombinedReward,
     GRPOConfig,
+    LoRAConfig,
     OnPolicyConfig,
     PolicyGradientConfig,
     PPOConfig,
@@ -341,6 +343,35 @@ def test_microbatches_change_no_policy_gradient(
 
     for name, gradient in found[0].items():
         assert_close(found[1][name], gradient, atol=1e-6, rtol=1e-3)
+
+
+def test_a_policy_with_adapters_is_its_own_reference(
+    tiny_llama: Callable[..., Any], chat: ChatFormat, make_context: Callable[..., Any]
+) -> None:
+    """The same KL as from a copy that was taken before."""
+    found = []
+    for reference in (None, tiny_llama()):
+        torch.manual_seed(0)
+        model = tiny_llama()
+        config = ppo_config(lora=LoRAConfig(rank=4), learning_rate=2e-2, iterations=3)
+        choose_parameters(model, config)
+        sampler, learner = ColocatedSampler(model, chat, policy_id="b"), PPO(model, chat, config)
+        loop = OnPolicyRun(
+            model,
+            chat,
+            sampler,
+            LetterScorer(),
+            learner,
+            config,
+            make_context(str(reference is None)),
+            reference=reference,
+        )
+        loop.train(PROMPTS)
+        found.append([curve["kl"] for curve in loop.run.curves])
+
+    assert found[0][0] == 0
+    assert found[0][-1] > 0.01
+    assert found[0] == pytest.approx(found[1], abs=1e-5)
 
 
 def test_equal_scores_teach_nothing_and_warn(

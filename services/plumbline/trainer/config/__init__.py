@@ -45,7 +45,7 @@ Metrics of the artifacts (manifests):
 
 from __future__ import annotations
 
-from plumbline.trainer.config.base import Head, TrainingConfig
+from plumbline.trainer.config.base import Head, LISAConfig, LoRAConfig, TrainingConfig
 from plumbline.trainer.config.dpo import DPOConfig
 from plumbline.trainer.config.kto import KTOConfig
 from plumbline.trainer.config.on_policy import OnPolicyConfig
@@ -68,6 +68,8 @@ __all__ = [
     "GRPOConfig",
     "Head",
     "KTOConfig",
+    "LISAConfig",
+    "LoRAConfig",
     "OnPolicyConfig",
     "PPOConfig",
     "PolicyGradientConfig",

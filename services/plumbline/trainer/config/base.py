@@ -13,8 +13,39 @@ class Config(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
+class LoRAConfig(Config):
+    """Low-rank adapters; the artifact holds the policy with them merged in.
+
+    Source: Hu et al. 2021, arXiv:2106.09685, section 4.
+    """
+
+    rank: int = Field(8, gt=0)
+    alpha: float = Field(16.0, gt=0)
+    """The update is scaled by alpha / rank."""
+    dropout: float = Field(0.0, ge=0, lt=1)
+    targets: tuple[str, ...] = ()
+    """Names of linear layers, for example q_proj; empty takes all but the vocabulary's."""
+
+
+class LISAConfig(Config):
+    """A few decoder layers at a time learn, beside embeddings, head and last norm.
+
+    Source: Pan et al. 2024, arXiv:2403.17919, algorithm 1.
+    """
+
+    layers: int = Field(2, gt=0)
+    """That learn at a time."""
+    every: int = Field(20, gt=0)
+    """Optimizer steps after which they are drawn anew."""
+
+
 class TrainingConfig(Config):
-    """What every method has: optimizer, seed, checkpoints."""
+    """What every method has: what is trained, optimizer, seed, checkpoints."""
+
+    lora: LoRAConfig | None = None
+    lisa: LISAConfig | None = None
+    freeze: tuple[str, ...] = ()
+    """Patterns of parameter names that stay as they are, for example *.embed_tokens.*"""
 
     seed: int = Field(0, ge=0, lt=2**32)
     learning_rate: float = Field(gt=0)
@@ -30,12 +61,18 @@ class TrainingConfig(Config):
     """Of matrices only; norms and biases do not decay."""
     max_gradient_norm: float = Field(1.0, gt=0)
     tokens_per_microbatch: int = Field(16384, gt=0)
-    """Padded tokens in one forward pass; results do not depend on it beyond rounding."""
+    """Tokens in one forward pass; results do not depend on it beyond rounding."""
     checkpoint_every: int = Field(0, ge=0)
     """Steps (PPO: iterations) between checkpoints; 0 keeps none."""
     log_every: int = Field(10, gt=0)
     """Steps (PPO: iterations) between entries of the curves."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
+
+    @model_validator(mode="after")
+    def _one_way_to_train_less(self) -> Self:
+        if self.lora is not None and self.lisa is not None:
+            raise ValueError("lora and lisa are both given; accepted: one of them, or neither")
+        return self
 
     @model_validator(mode="after")
     def _betas_are_decay_rates(self) -> Self:

@@ -13,6 +13,7 @@ import copy
 import itertools
 import logging
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -26,6 +27,7 @@ from plumbline.data.tables import read_records, write_records
 from plumbline.models.batching import packed_batches
 from plumbline.models.chat import ChatFormat
 from plumbline.models.packing import PromptGroup
+from plumbline.trainer.adapters import base_weights, has_adapters
 from plumbline.trainer.batches import cyclic_indices
 from plumbline.trainer.config.on_policy import OnPolicyConfig
 from plumbline.trainer.engine import RunContext, TrainingRun
@@ -176,8 +178,13 @@ class OnPolicyRun:
     ) -> None:
         self._model, self._chat, self._config, self._context = model, chat, config, context
         self._sampler, self._scorer, self._learner = sampler, scorer, learner
-        self._reference = copy.deepcopy(model) if reference is None else reference
-        self._reference.eval().requires_grad_(False)
+        # A policy that learns by adapters is its own reference, without them.
+        self._is_own_reference = reference is None and has_adapters(model)
+        if reference is None:
+            reference = model if self._is_own_reference else copy.deepcopy(model)
+        if not self._is_own_reference:
+            reference.eval().requires_grad_(False)
+        self._reference = reference
         steps = -(-config.rollouts_per_iteration // config.minibatch_size)
         self.run = TrainingRun(
             {"policy": model, **learner.modules},
@@ -310,7 +317,8 @@ class OnPolicyRun:
             states = response_states(self._model, groups, pad_id=pad_id)
             found = response_logprobs(self._model, groups, states=states, **options)
             logprobs[part, :width] = found
-            ref_logprobs[part, :width] = response_logprobs(self._reference, groups, **options)
+            with base_weights(self._model) if self._is_own_reference else nullcontext():
+                ref_logprobs[part, :width] = response_logprobs(self._reference, groups, **options)
             own_values = self._learner.values(groups, states)
             if own_values is not None:
                 values[part, :width], has_values = own_values, True

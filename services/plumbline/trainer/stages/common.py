@@ -56,12 +56,22 @@ def on_device(config: TrainingConfig, context: StageContext) -> Iterator[torch.d
 
 
 def load_policy(
-    inputs: StageInputs, name: str, template: Any, device: torch.device
+    inputs: StageInputs,
+    name: str,
+    template: Any,
+    device: torch.device,
+    *,
+    trained: TrainingConfig | None = None,
 ) -> tuple[PreTrainedModel, ChatFormat]:
+    """A policy; `trained` says what of it is going to learn."""
     from plumbline.models.chat import ChatFormat
     from plumbline.models.checkpoint import load_causal_lm
 
     model, tokenizer = load_causal_lm(inputs.one(name).path)
+    if trained is not None:
+        from plumbline.trainer.adapters import choose_parameters
+
+        choose_parameters(model, trained)
     return model.to(device), ChatFormat(tokenizer, template=template)
 
 
@@ -70,8 +80,10 @@ def save_policy(
 ) -> None:
     from plumbline.models.chat import PLAIN_TEMPLATE
     from plumbline.models.checkpoint import save_model
+    from plumbline.trainer.adapters import merge_adapters
     from plumbline.trainer.engine import write_curves
 
+    merge_adapters(model)
     tokenizer: PreTrainedTokenizerBase = chat.tokenizer
     if chat.template == "plain" and not tokenizer.chat_template:
         # The policy carries the layout that it was trained with.

@@ -39,7 +39,7 @@ def run_dpo(config: DPOConfig, inputs: StageInputs, context: StageContext) -> St
 
     train, test, refused = split_preferences(config, inputs)
     with on_device(config, context) as device:
-        model, chat = load_policy(inputs, "policy", config.template, device)
+        model, chat = load_policy(inputs, "policy", config.template, device, trained=config)
         limit = min(config.max_length, context_length(model))
         pairs = encode_pairs(train, chat, max_length=limit)
         held_out = encode_pairs(test, chat, max_length=limit)

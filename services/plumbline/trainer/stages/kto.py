@@ -38,7 +38,7 @@ def run_kto(config: KTOConfig, inputs: StageInputs, context: StageContext) -> St
     paths = [artifact.path for artifact in inputs.many("responses")]
     records, refused = read_all(paths, LabelledResponse, on_error=config.on_error)
     with on_device(config, context) as device:
-        model, chat = load_policy(inputs, "policy", config.template, device)
+        model, chat = load_policy(inputs, "policy", config.template, device, trained=config)
         limit = min(config.max_length, context_length(model))
         responses = encode_responses(records, chat, max_length=limit)
         plan = plan_steps(responses, config)

@@ -50,7 +50,7 @@ def run_on_policy(
         inputs.one("prompts").path, split=config.split, kinds=config.prompt_kinds
     )
     with on_device(config, context) as device:
-        model, chat = load_policy(inputs, "policy", config.template, device)
+        model, chat = load_policy(inputs, "policy", config.template, device, trained=config)
         sampler, scorer = rollout_parts(config, inputs, context, model, chat, device)
         reference = None
         if inputs.optional("reference") is not None:

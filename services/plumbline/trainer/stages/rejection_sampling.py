@@ -49,7 +49,7 @@ def run_rejection_sampling(
     prompts = draw_some(prompts, config.max_prompts, seed=config.seed)
     replay, _ = read_conversations(inputs, "replay")
     with on_device(config, context) as device:
-        model, chat = load_policy(inputs, "policy", config.template, device)
+        model, chat = load_policy(inputs, "policy", config.template, device, trained=config)
         sampler, scorer = rollout_parts(config, inputs, context, model, chat, device)
         run, selections, rollouts = train_rejection_sampling(
             model, prompts, sampler, scorer, config, context, chat=chat, replay=replay

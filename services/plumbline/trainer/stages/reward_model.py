@@ -35,6 +35,7 @@ def run_reward_model(
 ) -> StageResult:
     from plumbline.models.checkpoint import is_decoder, load_encoder_or_decoder
     from plumbline.models.reward import RewardModel, RewardModelCard
+    from plumbline.trainer.adapters import choose_parameters, merge_adapters
     from plumbline.trainer.batches import draw_some
     from plumbline.trainer.engine import TrainingRun, write_curves
     from plumbline.trainer.recipes.reward_model import (
@@ -51,6 +52,7 @@ def run_reward_model(
         pooling = config.pooling
         if pooling == "auto":
             pooling = "last" if is_decoder(backbone) else "mean"
+        choose_parameters(backbone, config)
         card = RewardModelCard(
             head=config.head,
             pooling=pooling,
@@ -63,6 +65,7 @@ def run_reward_model(
         run = TrainingRun({"reward": model}, config, total_steps=len(plan), context=context)
         train_reward_model(model, pairs, run, config, plan)
         report = evaluate_ranking(model, train, test, tokens_per_batch=config.tokens_per_microbatch)
+        merge_adapters(model)
         model.save(context.output_dir)
     write_curves(context.output_dir, run.curves, evaluation=report.to_json())
     metrics = {

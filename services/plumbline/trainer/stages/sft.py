@@ -38,7 +38,7 @@ def run_sft(config: SFTConfig, inputs: StageInputs, context: StageContext) -> St
 
     conversations, refused = read_conversations(inputs, "conversations", config.on_error)
     with on_device(config, context) as device:
-        model, chat = load_policy(inputs, "base", config.template, device)
+        model, chat = load_policy(inputs, "base", config.template, device, trained=config)
         limit = min(config.max_length, context_length(model))
         dataset = encode_conversations(conversations, chat, max_length=limit)
         plan = plan_steps(
