@@ -3,6 +3,7 @@ SHELL := /bin/sh
 BIN := .venv/bin
 STAMP := .venv/.installed
 BENCH_STAMP := .venv-bench/.installed
+TRL_STAMP := .venv-trl/.installed
 PYTHON_FILES := services tests
 
 PART := curation
@@ -28,15 +29,21 @@ test: $(STAMP) ## Run the tests (under 15 minutes on 2 cores)
 test-slow: $(STAMP) ## Run the long tests: whole quickstarts, worker and service kills
 	$(BIN)/pytest -m slow $(PYTEST_ARGS)
 
-bench: $(STAMP) ## Measure a part beside its peers: make bench PART=curation|pii [BENCH_ARGS=...]
+bench: $(STAMP) ## Measure a part beside its peers: make bench PART=curation|pii|training [BENCH_ARGS=...]
 	$(BIN)/python tests/benchmarks/$(PART)_bench.py $(BENCH_ARGS)
 
-setup-bench: $(BENCH_STAMP) ## Make the environment of the benchmarks' peers in .venv-bench
+setup-bench: $(BENCH_STAMP) $(TRL_STAMP) ## Make the environments of the benchmarks' peers, .venv-bench and .venv-trl
 
 $(BENCH_STAMP): $(STAMP) tests/benchmarks/requirements.txt
 	$(BIN)/uv venv --quiet --clear --python $(BIN)/python .venv-bench
 	$(BIN)/uv pip install --quiet --compile-bytecode --python .venv-bench/bin/python \
 		--requirements tests/benchmarks/requirements.txt
+	@touch $@
+
+$(TRL_STAMP): $(STAMP) tests/benchmarks/requirements-trl.txt
+	$(BIN)/uv venv --quiet --clear --python $(BIN)/python .venv-trl
+	$(BIN)/uv pip install --quiet --compile-bytecode --python .venv-trl/bin/python \
+		--requirements tests/benchmarks/requirements-trl.txt
 	@touch $@
 
 check: format-check lint types protos-check buf test ## What CI runs
@@ -77,4 +84,4 @@ lock: $(STAMP) ## Resolve the dependencies anew into requirements.lock
 
 clean: ## Stop the embedded stack and remove everything that was made
 	@[ ! -x $(BIN)/plumbline ] || $(BIN)/plumbline down || true
-	rm -rf .venv .venv-bench .plumbline
+	rm -rf .venv .venv-bench .venv-trl .plumbline
