@@ -30,7 +30,18 @@ from plumbline.trainer.service import TrainerService
 from plumbline.v1 import jobs_pb2, reward_pb2_grpc, sampler_pb2_grpc, trainer_pb2_grpc
 from plumbline.v1 import trainer_pb2 as pb
 
-METHODS = ["dpo", "ppo", "pretrain", "rejection_sampling", "reward_model", "sft"]
+METHODS = [
+    "dpo",
+    "grpo",
+    "kto",
+    "ppo",
+    "pretrain",
+    "reinforce",
+    "rejection_sampling",
+    "reward_model",
+    "rloo",
+    "sft",
+]
 
 
 class Recorder:
@@ -158,7 +169,7 @@ def test_wrong_requests_are_refused_before_queueing(
 
 
 def test_unknown_method_names_the_others(stub: Any) -> None:
-    with pytest.raises(NotFoundError, match=r"'pp0'.*accepted: dpo, ppo") as refused:
+    with pytest.raises(NotFoundError, match=r"'pp0'.*accepted: dpo, grpo") as refused:
         stub.CreateTrainingJob(request("pp0", {}))
 
     assert refused.value.reason == "UNKNOWN_METHOD"
