@@ -122,7 +122,7 @@ def test_methods_come_with_their_schemas(stub: Any) -> None:
     methods = stub.ListMethods(pb.ListMethodsRequest()).methods
 
     assert [method.name for method in methods] == METHODS
-    ppo = methods[1]
+    ppo = methods[METHODS.index("ppo")]
     schema = MessageToDict(ppo.config_schema)
     assert schema["additionalProperties"] is False
     assert schema["properties"]["clip_range"]["default"] == 0.2
