@@ -21,9 +21,8 @@ def distribution(*, temperature: float = 1.0, top_p: float = 1.0, top_k: int = 0
     logprobs, token_ids = truncated_logprobs(
         LOGITS, tensor([temperature], dtype=torch.float64), top_p=top_p, top_k=top_k
     )
-    columns = torch.arange(3)[None] if token_ids is None else token_ids
     result = [0.0, 0.0, 0.0]
-    for column, logprob in zip(columns[0].tolist(), logprobs[0].tolist(), strict=True):
+    for column, logprob in zip(token_ids[0].tolist(), logprobs[0].tolist(), strict=True):
         result[column] = math.exp(logprob)
     return result
 
@@ -59,7 +58,6 @@ def test_top_k_of_equal_tokens_keeps_exactly_k_and_the_first_ones() -> None:
     logprobs, token_ids = truncated_logprobs(
         torch.zeros(1, 5), torch.ones(1, dtype=torch.float64), top_p=1.0, top_k=2
     )
-    assert token_ids is not None
     assert token_ids.tolist() == [[0, 1]]
     assert_close(logprobs.exp(), tensor([[0.5, 0.5]], dtype=torch.float64))
 
@@ -78,6 +76,28 @@ def test_a_token_is_read_off_the_cumulative_distribution(uniform: float, token: 
     )
     assert tokens.tolist() == [token]
     assert logprobs.item() == pytest.approx(float(LOGITS[0, token]))
+
+
+@pytest.mark.parametrize("vocabulary", [3, 256, 300, 1000])
+def test_the_search_by_blocks_finds_what_a_search_over_all_tokens_finds(vocabulary: int) -> None:
+    generator = torch.Generator().manual_seed(vocabulary)
+    logits = 4 * torch.randn(64, vocabulary, generator=generator)
+    logits[:, ::3] = -torch.inf
+    logits[:, -1] = -torch.inf
+    temperatures = 0.5 + torch.rand(64, generator=generator, dtype=torch.float64)
+    uniforms = torch.rand(64, generator=generator, dtype=torch.float64)
+    uniforms[:2] = tensor([0.0, 1 - 2**-53])
+
+    tokens, logprobs = draw_tokens(logits, temperatures, uniforms, top_p=1.0, top_k=0)
+
+    exact = (logits.double() / temperatures[:, None]).log_softmax(-1)
+    cumulative = exact.exp().cumsum(-1).numpy()
+    mass = exact.exp().gather(1, tokens[:, None]).squeeze(1)
+    assert (mass > 0).all()
+    for row, (token, uniform) in enumerate(zip(tokens.tolist(), uniforms.tolist(), strict=True)):
+        low = cumulative[row, token - 1] if token else 0.0
+        assert low - 1e-6 <= uniform <= cumulative[row, token] + 1e-6
+    assert_close(logprobs, exact.gather(1, tokens[:, None]).squeeze(1), atol=1e-5, rtol=0)
 
 
 def test_a_cut_token_is_never_drawn() -> None:
