@@ -60,32 +60,32 @@ class _ProjectedLogprobs(Function):
         ctx: Any, hidden: Tensor, weight: Tensor, targets: Tensor, temperature: float
     ) -> Tensor:
         keep = any(ctx.needs_input_grad) and len(targets) * len(weight) <= KEPT_LOGITS
-        kept, normalizers, logprobs = [], [], []
+        kept, logprobs = [], []
         for rows, logits in _chunks(hidden, weight, fresh=keep):
-            logits.div_(temperature)
-            normalizers.append(logits.logsumexp(dim=1))
-            logprobs.append(logits.gather(1, targets[rows, None]).squeeze(1) - normalizers[-1])
+            sums, found = _exponentials_(logits, targets[rows], temperature)
+            logprobs.append(found)
             if keep:
-                kept.append(logits)
-        ctx.save_for_backward(hidden, weight, targets, torch.cat(normalizers))
+                kept.append((logits, sums))
+        ctx.save_for_backward(hidden, weight, targets)
         ctx.kept, ctx.temperature = kept, temperature
         return torch.cat(logprobs)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, Tensor | None, None, None]:
-        hidden, weight, targets, normalizers = ctx.saved_tensors
+        hidden, weight, targets = ctx.saved_tensors
         # They are overwritten here; a second backward pass computes them again.
         kept, ctx.kept = ctx.kept, []
         gradients = _Gradients(hidden, weight, ctx.needs_input_grad)
-        for index, (rows, logits) in enumerate(_chunks(hidden, weight, kept)):
-            if not kept:
-                logits.div_(ctx.temperature)
-            scales = upstream[rows].to(logits.dtype) / ctx.temperature
+        start = 0
+        for logits, sums in kept or _computed_again(hidden, weight, targets, ctx.temperature):
+            rows = slice(start, start + len(logits))
+            scales = (upstream[rows].to(logits.dtype) / ctx.temperature)[:, None]
             # d logprob / d logits = onehot - softmax
-            slopes = logits.sub_(normalizers[rows, None]).exp_().mul_(-scales[:, None])
-            slopes.scatter_add_(1, targets[rows, None], scales[:, None])
-            gradients.add(index, rows, slopes)
+            slopes = logits.mul_(-scales / sums)
+            slopes.scatter_add_(1, targets[rows, None], scales)
+            gradients.add(rows, slopes)
+            start = rows.stop
         return gradients.to_hidden, gradients.to_weight, None, None
 
 
@@ -97,14 +97,14 @@ class _ProjectedCrossEntropy(Function):
         learns = any(ctx.needs_input_grad)
         gradients = _Gradients(hidden, weight, ctx.needs_input_grad)
         losses = []
-        for index, (rows, logits) in enumerate(_chunks(hidden, weight)):
-            labels = targets[rows, None]
-            normalizers = logits.logsumexp(dim=1, keepdim=True)
-            losses.append((normalizers - logits.gather(1, labels)).sum())
+        for rows, logits in _chunks(hidden, weight):
+            sums, logprobs = _exponentials_(logits, targets[rows])
+            losses.append(-logprobs.sum())
             if learns:
-                slopes = logits.sub_(normalizers).exp_().div_(denominator)
+                labels = targets[rows, None]
+                slopes = logits.mul_((sums * denominator).reciprocal_())
                 slopes.scatter_add_(1, labels, slopes.new_full(labels.shape, -1 / denominator))
-                gradients.add(index, rows, slopes)
+                gradients.add(rows, slopes)
         ctx.gradients = gradients
         return torch.stack(losses).sum() / denominator
 
@@ -116,6 +116,31 @@ class _ProjectedCrossEntropy(Function):
             for part in (ctx.gradients.to_hidden, ctx.gradients.to_weight)
         )
         return to_hidden, to_weight, None, None
+
+
+def _exponentials_(
+    logits: Tensor, targets: Tensor, temperature: float = 1.0
+) -> tuple[Tensor, Tensor]:
+    """Overwrite logits [n, V] with their softmax times its denominators.
+
+    In place and with one exponential, as passes over all logits cost what memory costs.
+
+    Returns:
+        the denominators [n, 1], and the logprobs [n] of the targets
+    """
+    if temperature != 1.0:
+        logits.div_(temperature)
+    logits.sub_(logits.amax(dim=1, keepdim=True))
+    chosen = logits.gather(1, targets[:, None])
+    sums = logits.exp_().sum(dim=1, keepdim=True)
+    return sums, (chosen - sums.log()).squeeze(1)
+
+
+def _computed_again(
+    hidden: Tensor, weight: Tensor, targets: Tensor, temperature: float
+) -> Iterator[tuple[Tensor, Tensor]]:
+    for rows, logits in _chunks(hidden, weight):
+        yield logits, _exponentials_(logits, targets[rows], temperature)[0]
 
 
 class _Gradients:
@@ -130,33 +155,30 @@ class _Gradients:
         self.to_hidden = torch.empty_like(hidden) if wanted[0] else None
         self.to_weight = torch.empty_like(weight) if wanted[1] else None
 
-    def add(self, index: int, rows: slice, slopes: Tensor) -> None:
-        """Take in the slopes [n, V] of the chunk with this number."""
+    def add(self, rows: slice, slopes: Tensor) -> None:
+        """Take in the slopes [n, V] of a chunk; the first chunk comes first."""
         slopes = slopes.to(self._hidden.dtype)
         if self.to_hidden is not None:
             torch.mm(slopes, self._weight, out=self.to_hidden[rows])
         if self.to_weight is not None:
-            old = 0 if index == 0 else 1
+            old = 0 if rows.start == 0 else 1
             self.to_weight.addmm_(slopes.T, self._hidden[rows], beta=old)
 
 
 def _chunks(
-    hidden: Tensor, weight: Tensor, kept: list[Tensor] | None = None, *, fresh: bool = False
+    hidden: Tensor, weight: Tensor, *, fresh: bool = False
 ) -> Iterator[tuple[slice, Tensor]]:
     """Rows and their logits [n, V], 32-bit floats at least, which the caller may overwrite.
 
     Args:
-        kept: the logits, where they are known already.
         fresh: give each chunk memory of its own; else all share one, which costs no page faults.
     """
     size = max(1, CHUNK_LOGITS // len(weight))
     exact = hidden.dtype in (torch.float32, torch.float64)
     shared = None
-    for index, start in enumerate(range(0, len(hidden), size)):
+    for start in range(0, len(hidden), size):
         rows = slice(start, min(start + size, len(hidden)))
-        if kept:
-            yield rows, kept[index]
-        elif fresh or not exact:
+        if fresh or not exact:
             logits = hidden[rows] @ weight.T
             yield rows, logits if exact else logits.float()
         else:
