@@ -4,6 +4,7 @@ BIN := .venv/bin
 STAMP := .venv/.installed
 BENCH_STAMP := .venv-bench/.installed
 TRL_STAMP := .venv-trl/.installed
+TRL_PPO_STAMP := .venv-trl-ppo/.installed
 PYTHON_FILES := services tests
 
 PART := curation
@@ -32,7 +33,7 @@ test-slow: $(STAMP) ## Run the long tests: whole quickstarts, worker and service
 bench: $(STAMP) ## Measure a part beside its peers: make bench PART=curation|pii|training [BENCH_ARGS=...]
 	$(BIN)/python tests/benchmarks/$(PART)_bench.py $(BENCH_ARGS)
 
-setup-bench: $(BENCH_STAMP) $(TRL_STAMP) ## Make the environments of the benchmarks' peers, .venv-bench and .venv-trl
+setup-bench: $(BENCH_STAMP) $(TRL_STAMP) $(TRL_PPO_STAMP) ## Make the environments of the benchmarks' peers and the losses' oracles, .venv-*
 
 $(BENCH_STAMP): $(STAMP) tests/benchmarks/requirements.txt
 	$(BIN)/uv venv --quiet --clear --python $(BIN)/python .venv-bench
@@ -40,10 +41,10 @@ $(BENCH_STAMP): $(STAMP) tests/benchmarks/requirements.txt
 		--requirements tests/benchmarks/requirements.txt
 	@touch $@
 
-$(TRL_STAMP): $(STAMP) tests/benchmarks/requirements-trl.txt
-	$(BIN)/uv venv --quiet --clear --python $(BIN)/python .venv-trl
-	$(BIN)/uv pip install --quiet --compile-bytecode --python .venv-trl/bin/python \
-		--requirements tests/benchmarks/requirements-trl.txt
+$(TRL_STAMP) $(TRL_PPO_STAMP): .venv-%/.installed: $(STAMP) tests/benchmarks/requirements-%.txt
+	$(BIN)/uv venv --quiet --clear --python $(BIN)/python .venv-$*
+	$(BIN)/uv pip install --quiet --compile-bytecode --python .venv-$*/bin/python \
+		--requirements tests/benchmarks/requirements-$*.txt
 	@touch $@
 
 check: format-check lint types protos-check buf test ## What CI runs
@@ -84,4 +85,4 @@ lock: $(STAMP) ## Resolve the dependencies anew into requirements.lock
 
 clean: ## Stop the embedded stack and remove everything that was made
 	@[ ! -x $(BIN)/plumbline ] || $(BIN)/plumbline down || true
-	rm -rf .venv .venv-bench .venv-trl .plumbline
+	rm -rf .venv .venv-bench .venv-trl .venv-trl-ppo .plumbline
