@@ -332,6 +332,24 @@ def test_checkpoints_keep_the_newest_two_complete_ones(
     assert list(place.backend.keys("checkpoints/")) == []
 
 
+def test_as_many_checkpoints_stay_as_are_to_be_kept(
+    store: ArtifactStore, place: Place, tmp_path: Path
+) -> None:
+    source = tmp_path / "checkpoint"
+    source.mkdir()
+    for step, keep in ((1, 3), (2, 3), (3, 3), (4, 3)):
+        (source / "state.json").write_text(json.dumps({"step": step}))
+        store.checkpoints.put(KEY, step, source, keep=keep)
+    assert store.checkpoints.steps(KEY) == [4, 3, 2]
+
+    store.checkpoints.put(KEY, 5, source, keep=1)
+    assert store.checkpoints.steps(KEY) == [5]
+    kept = list(place.backend.keys(f"checkpoints/{KEY}/"))
+    assert all(f"/{5:012d}/" in name for name in kept)
+    with pytest.raises(InvalidInputError, match="keep=0"):
+        store.checkpoints.put(KEY, 6, source, keep=0)
+
+
 def test_changed_while_stored_is_refused_and_leaves_nothing(place: Place, tmp_path: Path) -> None:
     source = tmp_path / "changing"
     source.write_bytes(b"now")

@@ -24,6 +24,7 @@ from plumbline.data.records import Rollout, user
 from plumbline.data.tables import read_records, write_records
 from plumbline.data.wire import prompt_to_wire
 from plumbline.models.references import ModelReferences
+from plumbline.models.reward import RewardModel
 from plumbline.reward.client import score_pairs, score_rollouts
 from plumbline.reward.engine import RewardEngine
 from plumbline.reward.service import RewardService
@@ -155,6 +156,27 @@ def test_pairs_are_compared_by_bradley_terry(stub: Any, models: dict[str, str]) 
     assert forward.probability_a + backward.probability_a == pytest.approx(1, abs=1e-6)
     assert same.probability_a == pytest.approx(0.5, abs=1e-6)
     assert dict(response.reward_model_ids) == {"helpfulness": models["helpfulness"]}
+
+
+def test_probabilities_are_read_at_the_models_temperature(
+    stub: Any, tiny_reward_models: dict[str, Path], tmp_path: Path
+) -> None:
+    model = RewardModel.load(tiny_reward_models["helpfulness"])
+    model.card = model.card.model_copy(update={"temperature": 2.5})
+    model.save(tmp_path)
+    pair = pb.ResponsePair(prompt=prompt_to_wire(PROMPT), response_a="the mat", response_b="a dog")
+
+    found = stub.ComparePairs(
+        pb.ComparePairsRequest(
+            pairs=[pair],
+            head=pb.HEAD_HELPFULNESS,
+            models=pb.RewardModels(helpfulness=str(tmp_path)),
+        )
+    ).comparisons[0]
+
+    gap = (found.score_a - found.score_b) / 2.5
+    assert abs(gap) > 1e-3
+    assert found.probability_a == pytest.approx(1 / (1 + math.exp(-gap)))
 
 
 def test_responses_are_ranked_best_first(stub: Any, models: dict[str, str]) -> None:

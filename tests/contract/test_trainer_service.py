@@ -31,8 +31,11 @@ from plumbline.v1 import jobs_pb2, reward_pb2_grpc, sampler_pb2_grpc, trainer_pb
 from plumbline.v1 import trainer_pb2 as pb
 
 METHODS = [
+    "context_distillation",
     "dpo",
+    "ghost_attention",
     "grpo",
+    "judge",
     "kto",
     "ppo",
     "pretrain",
@@ -169,7 +172,7 @@ def test_wrong_requests_are_refused_before_queueing(
 
 
 def test_unknown_method_names_the_others(stub: Any) -> None:
-    with pytest.raises(NotFoundError, match=r"'pp0'.*accepted: dpo, grpo") as refused:
+    with pytest.raises(NotFoundError, match=r"'pp0'.*accepted: context_dist") as refused:
         stub.CreateTrainingJob(request("pp0", {}))
 
     assert refused.value.reason == "UNKNOWN_METHOD"

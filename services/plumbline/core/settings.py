@@ -12,7 +12,7 @@ import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, model_validator
 
@@ -46,6 +46,7 @@ _VARIABLES = {
     "pseudonym_keys_file": "PLUMBLINE_PSEUDONYM_KEYS_FILE",
 }
 _IMPORT_ROOTS = "PLUMBLINE_IMPORT_ROOTS"
+_TRACKERS = "PLUMBLINE_TRACKERS"
 
 
 class Settings(BaseModel):
@@ -84,6 +85,8 @@ class Settings(BaseModel):
     """torch threads per process."""
     import_roots: tuple[Path, ...] | None = None
     """Directories that `path:` inputs may come from; None means any."""
+    trackers: tuple[Literal["tensorboard", "wandb", "mlflow"], ...] = ()
+    """What follows the figures of training while it runs."""
 
     @model_validator(mode="after")
     def _pairs_are_complete(self) -> Self:
@@ -116,6 +119,8 @@ class Settings(BaseModel):
         # Set but empty means that no path may be imported; unset means any.
         if _IMPORT_ROOTS in variables:
             values["import_roots"] = tuple(filter(None, variables[_IMPORT_ROOTS].split(os.pathsep)))
+        named = variables.get(_TRACKERS, "").split(",")
+        values["trackers"] = tuple(name.strip() for name in named if name.strip())
         state_dir = Path(values.get("state_dir", ".plumbline")).absolute()
         endpoints = read_endpoints(state_dir)
         values["state_dir"] = state_dir
@@ -138,6 +143,10 @@ class Settings(BaseModel):
     @property
     def scratch_dir(self) -> Path:
         return self.state_dir / "scratch"
+
+    @property
+    def tracking_dir(self) -> Path:
+        return self.state_dir / "tracking"
 
     def target(self, service: str) -> str | None:
         """Address of a running service, or None.

@@ -108,6 +108,14 @@ class Reporter(Protocol):
         ...
 
 
+class Tracker(Protocol):
+    """Where a stage's figures go beside its reporter."""
+
+    def log_metrics(self, step: int, values: Mapping[str, float]) -> None: ...
+
+    def close(self) -> None: ...
+
+
 class NullReporter:
     """Says nothing and is never cancelled."""
 
@@ -183,6 +191,7 @@ class StageContext:
         materialise: Callable[[str], Path] | None = None,
         delegate: Delegate | None = None,
         attempt: int = 1,
+        stage_name: str = "stage",
     ) -> None:
         self.output_dir = output_dir
         """Empty; the artifact's files go here."""
@@ -191,7 +200,10 @@ class StageContext:
         self.settings = settings
         self.attempt = attempt
         """Counts from 1; a higher one means that the work was begun before, and maybe crashed."""
+        self.run_name = f"{stage_name}-{key[:12]}"
+        """The same for every attempt at this output."""
         self._reporter = reporter
+        self._trackers: list[Tracker] = []
         self._checkpoints = checkpoints
         self._key = key
         self._materialise = materialise
@@ -206,6 +218,13 @@ class StageContext:
     def log_metrics(self, step: int, values: Mapping[str, float]) -> None:
         """Stream figures of one step to whoever watches; they are not kept in the artifact."""
         self._reporter.log_metrics(step, values)
+        for tracker in self._trackers:
+            tracker.log_metrics(step, values)
+
+    def track(self, tracker: Tracker) -> None:
+        """Hand figures to a tracker as well from now on; it is closed when the stage ends."""
+        self._trackers.append(tracker)
+        self._connections.callback(tracker.close)
 
     def raise_if_cancelled(self) -> None:
         """
@@ -216,9 +235,9 @@ class StageContext:
         if reason is not None:
             raise CancelledError(f"cancelled: {reason}")
 
-    def save_checkpoint(self, directory: Path, step: int) -> None:
-        """Keep the directory's files so that any worker can resume; the newest two are kept."""
-        self._checkpoints.put(self._key, step, directory)
+    def save_checkpoint(self, directory: Path, step: int, *, keep: int = 2) -> None:
+        """Store the directory's files so that any worker can resume; the newest `keep` stay."""
+        self._checkpoints.put(self._key, step, directory, keep=keep)
 
     def newest_checkpoint(self) -> tuple[Path, int] | None:
         """A copy of the newest complete checkpoint and its step, or None."""
@@ -263,7 +282,7 @@ class StageContext:
         return stub
 
     def close(self) -> None:
-        """Close the connections that the stage opened."""
+        """Close the connections and trackers that the stage opened."""
         self._connections.close()
 
 
@@ -402,6 +421,7 @@ def run_stage(
             materialise=lambda made: stack.enter_context(store.pinned(made)),
             delegate=delegate,
             attempt=attempt,
+            stage_name=stage.name,
         )
         stack.callback(context.close)
         started = time.time()

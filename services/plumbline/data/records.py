@@ -22,6 +22,9 @@ from plumbline.core.errors import InvalidInputError
 _MESSAGES = pa.list_(pa.struct([("role", pa.string()), ("content", pa.string())]))
 _METADATA = pa.map_(pa.string(), pa.string())
 
+COUNTED_TURNS, LAST_TURN = "plumbline.counted_turns", "last"
+"""Metadata of a conversation of which training counts the last assistant turn alone."""
+
 
 class Role(StrEnum):
     """Who speaks in a conversation."""
@@ -184,6 +187,11 @@ class Conversation(Record):
             ("metadata", _METADATA),
         ]
     )
+
+    @property
+    def last_turn_only(self) -> bool:
+        """Whether training counts the last assistant turn alone, as Ghost Attention needs it."""
+        return self.metadata.get(COUNTED_TURNS) == LAST_TURN
 
 
 @dataclass(frozen=True, slots=True)

@@ -129,19 +129,23 @@ class ChatFormat:
         ids = self._encode_literally(text) if spelled_out else self._encode(text)
         return [*ids, self.eos_id] if end else ids
 
-    def encode_conversation(self, messages: Sequence[Message]) -> list[EncodedConversation]:
+    def encode_conversation(
+        self, messages: Sequence[Message], *, last_only: bool = False
+    ) -> list[EncodedConversation]:
         """Training examples of a conversation: every assistant turn is counted exactly once.
+
+        Args:
+            last_only: count the last assistant turn alone; the earlier ones are its context.
 
         Turns share one example where the layout lets a later prompt begin with the ids of the
         earlier turns; where it does not (templates that rewrite history), the next turn opens
         another example, so the model is always trained on the ids that it will be asked with.
         """
         examples: list[EncodedConversation] = []
-        for index, message in enumerate(messages):
-            if message.role != Role.ASSISTANT or index == 0:
-                continue
+        turns = [i for i, message in enumerate(messages) if message.role == Role.ASSISTANT and i]
+        for index in turns[-1:] if last_only else turns:
             prompt = self.encode_prompt(messages[:index])
-            response = self.encode_response(message.content)
+            response = self.encode_response(messages[index].content)
             last = examples[-1] if examples else None
             if last is not None and prompt[: len(last.token_ids)] == last.token_ids:
                 gap = len(prompt) - len(last.token_ids)
@@ -151,6 +155,10 @@ class ChatFormat:
                 mask = [False] * len(prompt) + [True] * len(response)
                 examples.append(EncodedConversation(prompt + response, mask))
         return examples
+
+    def is_plain(self, text: str) -> bool:
+        """Whether a text spells no control token, so that it may be part of a message."""
+        return not any(token in text for token in self._control_tokens)
 
     def decode(self, token_ids: Sequence[int]) -> str:
         """Text of token ids, without control tokens."""

@@ -13,8 +13,9 @@ from torch import Tensor
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
-CHUNK_LOGITS = 2**23
-"""Logits that are alive together: 32 MiB of 32-bit floats."""
+CHUNK_LOGITS = {"cpu": 2**23, "cuda": 2**28}
+"""Logits that are alive together: 32 MiB of 32-bit floats, or 1 GiB where small products of
+matrices would leave an accelerator idle."""
 KEPT_LOGITS = 2**26
 """Up to so many are kept for the backward pass, which else computes them again."""
 
@@ -153,16 +154,26 @@ class _Gradients:
     def __init__(self, hidden: Tensor, weight: Tensor, wanted: tuple[bool, ...]) -> None:
         self._hidden, self._weight = hidden, weight
         self.to_hidden = torch.empty_like(hidden) if wanted[0] else None
-        self.to_weight = torch.empty_like(weight) if wanted[1] else None
+        # Summed over chunks, for which 16 bits are too few.
+        self._exact = weight.dtype in (torch.float32, torch.float64)
+        self.to_weight: Tensor | None = None
+        if wanted[1]:
+            self.to_weight = (
+                torch.empty_like(weight)
+                if self._exact
+                else torch.zeros_like(weight, dtype=torch.float32)
+            )
 
     def add(self, rows: slice, slopes: Tensor) -> None:
         """Take in the slopes [n, V] of a chunk; the first chunk comes first."""
         slopes = slopes.to(self._hidden.dtype)
         if self.to_hidden is not None:
             torch.mm(slopes, self._weight, out=self.to_hidden[rows])
-        if self.to_weight is not None:
+        if self.to_weight is not None and self._exact:
             old = 0 if rows.start == 0 else 1
             self.to_weight.addmm_(slopes.T, self._hidden[rows], beta=old)
+        elif self.to_weight is not None:
+            self.to_weight += slopes.T @ self._hidden[rows]
 
 
 def _chunks(
@@ -173,7 +184,7 @@ def _chunks(
     Args:
         fresh: give each chunk memory of its own; else all share one, which costs no page faults.
     """
-    size = max(1, CHUNK_LOGITS // len(weight))
+    size = max(1, CHUNK_LOGITS.get(hidden.device.type, CHUNK_LOGITS["cpu"]) // len(weight))
     exact = hidden.dtype in (torch.float32, torch.float64)
     shared = None
     for start in range(0, len(hidden), size):

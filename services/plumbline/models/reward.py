@@ -19,7 +19,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from plumbline.core.errors import CheckpointError, FailedPreconditionError
+from plumbline.core.errors import CheckpointError, FailedPreconditionError, InvalidInputError
 from plumbline.data.records import Message
 from plumbline.data.template import Template
 from plumbline.models.batching import length_sorted_batches, pad_right
@@ -30,7 +30,7 @@ from plumbline.models.packing import PromptGroup, pack_groups, packed_states, su
 HEAD_FILE = "reward_head.safetensors"
 CARD_FILE = "reward_model.json"
 
-Pooling = Literal["last", "cls", "mean"]
+Pooling = Literal["last", "cls", "mean", "response"]
 
 
 class RewardModelCard(BaseModel):
@@ -40,17 +40,21 @@ class RewardModelCard(BaseModel):
 
     head: Literal["helpfulness", "safety", "preference"] = "preference"
     pooling: Pooling = "last"
-    """`last`: the last token, for decoders. `cls` and `mean`: for encoders."""
+    """`last`: the last token, for decoders. `cls`, `mean` and `response`, the mean of the
+    response's tokens: for encoders."""
     max_length: int = Field(512, gt=0)
     """Tokens; longer input loses its beginning, since the response stands at the end."""
     template: Template = "chat"
+    temperature: float = Field(1.0, gt=0)
+    """What differences of scores are divided by to read them as probabilities, as held-out pairs
+    say; 1 where there were too few of them."""
 
 
 class RewardModel(nn.Module):
     """Scores a prompt with a response.
 
-    The score is a logit: the sigmoid of the difference of two scores is the probability that the
-    first response is preferred (Bradley-Terry).
+    The score is a logit: the sigmoid of the difference of two scores, divided by the card's
+    temperature, is the probability that the first response is preferred (Bradley-Terry).
     """
 
     def __init__(
@@ -63,13 +67,15 @@ class RewardModel(nn.Module):
         if card.pooling == "last" and not is_decoder(backbone):
             raise FailedPreconditionError(
                 f"pooling 'last' needs a decoder; {backbone.config.model_type} is an encoder: "
-                "choose 'cls' or 'mean'"
+                "choose 'cls', 'mean' or 'response'"
             )
         self.backbone = backbone
         self.tokenizer = tokenizer
         self.card = card
         self.format = ChatFormat(tokenizer, template=card.template)
-        self.head = nn.Linear(backbone.config.hidden_size, 1, dtype=backbone.dtype)
+        # In half precision a score would keep three digits, and near ones would tie.
+        dtype = torch.promote_types(backbone.dtype, torch.float32)
+        self.head = nn.Linear(backbone.config.hidden_size, 1, dtype=dtype)
 
     @classmethod
     def create(
@@ -79,14 +85,15 @@ class RewardModel(nn.Module):
         card: RewardModelCard,
         *,
         seed: int,
+        zero_head: bool = False,
     ) -> Self:
-        """A reward model with a fresh head: weights N(0, 1 / (H + 1)), bias 0.
+        """A reward model with a fresh head: weights N(0, 1 / (H + 1)) or 0, bias 0.
 
-        Source: Stiennon et al. 2020, arXiv:2009.01325, appendix B.1.
+        Source: Stiennon et al. 2020, arXiv:2009.01325, appendix B.1, for the normal weights.
         """
         model = cls(backbone, tokenizer, card)
         generator = torch.Generator().manual_seed(seed)
-        std = (backbone.config.hidden_size + 1) ** -0.5
+        std = 0.0 if zero_head else (backbone.config.hidden_size + 1) ** -0.5
         nn.init.normal_(model.head.weight, std=std, generator=generator)
         nn.init.zeros_(model.head.bias)
         return model
@@ -121,8 +128,22 @@ class RewardModel(nn.Module):
         card = json.dumps(self.card.model_dump(), indent=2, sort_keys=True) + "\n"
         (directory / CARD_FILE).write_text(card, encoding="utf-8")
 
-    def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
-        """Scores [B] of token ids [B, T]; the mask [B, T] is True at tokens, on either side."""
+    def forward(
+        self,
+        input_ids: Tensor,
+        attention_mask: Tensor,
+        response_lengths: Sequence[int] | None = None,
+    ) -> Tensor:
+        """Scores [B] of token ids.
+
+        Args:
+            input_ids: [B, T].
+            attention_mask: [B, T], True at tokens, which may be padded on either side.
+            response_lengths: B counts of each row's last tokens that are its response; what
+                pooling 'response' needs, and others do not read.
+        Raises:
+            InvalidInputError: they are needed and missing.
+        """
         mask = attention_mask.bool()
         options: dict[str, Any] = {}
         padded_left = not bool(mask[:, 0].all())
@@ -134,24 +155,28 @@ class RewardModel(nn.Module):
         if self.card.pooling == "last":
             options["use_cache"] = False
         hidden = self.backbone(input_ids=input_ids, **options).last_hidden_state
-        scores: Tensor = self.head(_pool(hidden, mask, self.card.pooling)).squeeze(-1)
-        return scores.float()
+        counted = self._response_mask(mask, response_lengths)
+        return self._head_scores(_pool(hidden, counted, self.card.pooling))
 
-    def score_groups(self, groups: Sequence[PromptGroup]) -> Tensor:
+    def score_groups(
+        self, groups: Sequence[PromptGroup], *, response_lengths: Sequence[int] | None = None
+    ) -> Tensor:
         """Scores [B] of the responses, group by group; with gradients.
 
         A prompt is computed once for all its responses where the backbone lets it.
+
+        Args:
+            response_lengths: see `forward`.
         """
         device = self.head.weight.device
         if self.card.pooling != "last" or not supports_packing(self.backbone):
             texts = [[*group.prompt, *response] for group in groups for response in group.responses]
             ids, mask = pad_right(texts, self.format.pad_id)
-            padded: Tensor = self(ids.to(device), mask.to(device))
+            padded: Tensor = self(ids.to(device), mask.to(device), response_lengths)
             return padded
         row = pack_groups(groups).to(device)
         ends = row.layout.ends[row.layout.continuing].to(device)
-        scores: Tensor = self.head(packed_states(self.backbone, row)[ends]).squeeze(-1)
-        return scores.float()
+        return self._head_scores(packed_states(self.backbone, row)[ends])
 
     @torch.no_grad()
     def score(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
@@ -167,13 +192,20 @@ class RewardModel(nn.Module):
         Args:
             literal: see `ChatFormat.encode_response`.
         """
-        ids = self.format.encode_prompt(prompt)
-        ids += self.format.encode_response(response, literal=literal)
+        return self.encode_parts(prompt, response, literal=literal)[0]
+
+    def encode_parts(
+        self, prompt: Sequence[Message], response: str, *, literal: bool = False
+    ) -> tuple[list[int], int]:
+        """`encode`, and how many of the last tokens are the response."""
+        end = self.format.encode_response(response, literal=literal)
+        ids = self.format.encode_prompt(prompt) + end
         opening = self.tokenizer.cls_token_id
-        if len(ids) > self.card.max_length and self.card.pooling != "last" and opening is not None:
+        most = self.card.max_length
+        if len(ids) > most and self.card.pooling != "last" and opening is not None:
             # Encoders were trained with their class token in front.
-            return [opening, *ids[len(ids) - self.card.max_length + 1 :]]
-        return ids[-self.card.max_length :]
+            return [opening, *ids[len(ids) - most + 1 :]], min(len(end), most - 1)
+        return ids[-most:], min(len(end), most)
 
     @torch.no_grad()
     def score_responses(
@@ -188,21 +220,53 @@ class RewardModel(nn.Module):
         A control token that is spelled out in a response counts as ordinary text: a policy may
         have sampled its characters, and one odd response must not fail all.
         """
-        encoded = [self.encode(p, r, literal=True) for p, r in zip(prompts, responses, strict=True)]
-        return self.score_encoded(encoded, tokens_per_batch=tokens_per_batch)
+        parts = [
+            self.encode_parts(prompt, response, literal=True)
+            for prompt, response in zip(prompts, responses, strict=True)
+        ]
+        return self.score_encoded(
+            [ids for ids, _ in parts],
+            response_lengths=[length for _, length in parts],
+            tokens_per_batch=tokens_per_batch,
+        )
 
     @torch.no_grad()
     def score_encoded(
-        self, encoded: Sequence[Sequence[int]], *, tokens_per_batch: int = 8192
+        self,
+        encoded: Sequence[Sequence[int]],
+        *,
+        response_lengths: Sequence[int] | None = None,
+        tokens_per_batch: int = 8192,
     ) -> Tensor:
-        """Scores [N] of N sequences that `encode` made."""
+        """Scores [N] of N sequences that `encode_parts` made, with their response lengths."""
         scores = torch.zeros(len(encoded))
         device = self.head.weight.device
         lengths = [len(ids) for ids in encoded]
         for batch in length_sorted_batches(lengths, tokens_per_batch=tokens_per_batch):
             ids, mask = pad_right([encoded[i] for i in batch], self.format.pad_id)
-            scores[batch] = self(ids.to(device), mask.to(device)).cpu()
+            own = None if response_lengths is None else [response_lengths[i] for i in batch]
+            scores[batch] = self(ids.to(device), mask.to(device), own).cpu()
         return scores
+
+    def _head_scores(self, pooled: Tensor) -> Tensor:
+        """Scores [B] of pooled states [B, H], in the head's precision."""
+        with torch.autocast(pooled.device.type, enabled=False):
+            scores: Tensor = self.head(pooled.to(self.head.weight.dtype)).squeeze(-1)
+        return scores.float()
+
+    def _response_mask(self, mask: Tensor, response_lengths: Sequence[int] | None) -> Tensor:
+        """[B, T], True at the tokens that pooling looks at."""
+        if self.card.pooling != "response":
+            return mask
+        if response_lengths is None:
+            raise InvalidInputError(
+                "pooling 'response' was given no response_lengths; accepted: one count a row, "
+                "as encode_parts returns them"
+            )
+        lengths = torch.tensor(response_lengths, device=mask.device)
+        # Counted from the end, so that padding may stand on either side.
+        left_to_come = mask.flip(1).cumsum(dim=1).flip(1)
+        return mask & (left_to_come <= lengths[:, None])
 
 
 def read_card(directory: Path) -> RewardModelCard:
@@ -226,7 +290,7 @@ def read_card(directory: Path) -> RewardModelCard:
 def _pool(hidden: Tensor, mask: Tensor, pooling: Pooling) -> Tensor:
     """One vector [B, H] for each sequence of hidden states [B, T, H] under a mask [B, T]."""
     rows = torch.arange(hidden.shape[0], device=hidden.device)
-    if pooling == "mean":
+    if pooling in ("mean", "response"):
         weights = mask.unsqueeze(-1).to(hidden.dtype)
         return (hidden * weights).sum(dim=1) / weights.sum(dim=1).clamp_min(1)
     columns = torch.arange(hidden.shape[1], device=hidden.device).expand(mask.shape)

@@ -1,4 +1,4 @@
-"""One score from two heads, and whitening.
+"""One score from two heads.
 
 Shapes: B responses.
 """
@@ -32,22 +32,8 @@ def combine_scores(
         risky: [B], True where the prompt is known to be risky.
         threshold: probability, in (0, 1).
     Returns:
-        [B] logits, not whitened.
+        [B] logits, not whitened; `trainer.losses.advantages.whiten` does that.
     Source: Touvron et al. 2023 (Llama 2), arXiv:2307.09288, section 3.2.3.
     """
     unsafe = safety < math.log(threshold / (1 - threshold))
     return torch.where(risky.bool() | unsafe, safety, helpfulness)
-
-
-def whiten(values: Tensor, *, shift_mean: bool = True, eps: float = 1e-8) -> Tensor:
-    """Values at unit variance, and at zero mean unless `shift_mean` is False.
-
-    Args:
-        values: [B]; the variance is the population's (divided by B).
-        shift_mean: False keeps the mean where it was.
-        eps: added to the variance; equal values become 0.
-    Source: Touvron et al. 2023 (Llama 2), arXiv:2307.09288, section 3.2.3.
-    """
-    mean = values.mean()
-    whitened = (values - mean) * torch.rsqrt(values.var(unbiased=False) + eps)
-    return whitened if shift_mean else whitened + mean

@@ -43,6 +43,9 @@ class Scores:
     """Logits."""
     model_ids: Mapping[str, str]
     """Reward model used, by the head it scored."""
+    temperatures: Mapping[str, float]
+    """What differences of two scores are divided by to read them as probabilities, by head; 1 for
+    the combined head, whose scores come from two models."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,6 +147,10 @@ class RewardEngine:
         return Scores(
             by_head={head: tuple(tensors[head].tolist()) for head in dict.fromkeys(heads)},
             model_ids={head: model_id for head, (model_id, _) in chosen.items()},
+            temperatures={
+                head: chosen[head][1].model.card.temperature if head in chosen else 1.0
+                for head in dict.fromkeys(heads)
+            },
         )
 
     def _check_request(self, items: Sequence[ScoredItem], heads: Sequence[str]) -> None:

@@ -61,10 +61,12 @@ class RewardService(pb_grpc.RewardServiceServicer):
         scores = await run_blocking(
             self._engine.score, items, [head], _models_from_wire(request.models)
         )
-        values = scores.by_head[head]
+        values, temperature = scores.by_head[head], scores.temperatures[head]
         return pb.ComparePairsResponse(
             comparisons=[
-                pb.PairComparison(score_a=a, score_b=b, probability_a=_sigmoid(a - b))
+                pb.PairComparison(
+                    score_a=a, score_b=b, probability_a=_sigmoid((a - b) / temperature)
+                )
                 for a, b in zip(values[::2], values[1::2], strict=True)
             ],
             reward_model_ids=scores.model_ids,

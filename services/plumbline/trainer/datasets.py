@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Literal, TypeVar
 
 from plumbline.core.errors import InvalidInputError
 from plumbline.data.readers import Dataset, ReadReport, read_artifact_dataset
-from plumbline.data.records import Message, Preference, Record
+from plumbline.data.records import Conversation, Message, Preference, Prompt, Record
 from plumbline.data.tables import read_records
 
 R = TypeVar("R", bound=Record)
@@ -86,11 +87,35 @@ def split_by_prompt(
 
     The side follows from the prompt's digest alone, so it stays the same when data are added.
     """
-    train: list[Preference] = []
-    test: list[Preference] = []
-    for preference in preferences:
-        held_out = prompt_position(preference.prompt) < test_fraction
-        (test if held_out else train).append(preference)
+    return _split(preferences, [preference.prompt for preference in preferences], test_fraction)
+
+
+def split_by_opening(
+    conversations: Sequence[Conversation], *, test_fraction: float
+) -> tuple[list[Conversation], list[Conversation]]:
+    """Training and test conversations; those that open alike are on the same side."""
+    openings = [
+        tuple(itertools.takewhile(lambda message: message.role != "assistant", c.messages))
+        for c in conversations
+    ]
+    return _split(conversations, openings, test_fraction)
+
+
+def split_prompts(
+    prompts: Sequence[Prompt], *, test_fraction: float
+) -> tuple[list[Prompt], list[Prompt]]:
+    """Training and test prompts."""
+    return _split(prompts, [prompt.messages for prompt in prompts], test_fraction)
+
+
+def _split(
+    records: Sequence[R], prompts: Sequence[Sequence[Message]], test_fraction: float
+) -> tuple[list[R], list[R]]:
+    train: list[R] = []
+    test: list[R] = []
+    for record, prompt in zip(records, prompts, strict=True):
+        held_out = prompt_position(prompt) < test_fraction
+        (test if held_out else train).append(record)
     return train, test
 
 

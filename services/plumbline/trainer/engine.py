@@ -9,10 +9,8 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import shutil
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -23,6 +21,7 @@ from torch import Tensor, nn
 from plumbline.core.errors import CheckpointError, FailedPreconditionError
 from plumbline.trainer.config import TrainingConfig
 from plumbline.trainer.lisa import LayerSampler
+from plumbline.trainer.trackers import EVENTS_FILE, write_events
 
 CURVES_FILE = "training.json"
 
@@ -32,9 +31,7 @@ _STATE, _WEIGHTS, _OPTIMIZER, _EXTRA = (
     "optimizer.safetensors",
     "extra.safetensors",
 )
-_RNG = "rng"
-# A module of properties, which its stubs leave out.
-_determinism: Any = torch.utils.deterministic
+_RNG, _DEVICE_RNG = "rng", "rng.device"
 
 
 class RunContext(Protocol):
@@ -44,45 +41,8 @@ class RunContext(Protocol):
 
     def progress(self, done: int, total: int, message: str = "") -> None: ...
     def log_metrics(self, step: int, values: Mapping[str, float]) -> None: ...
-    def save_checkpoint(self, directory: Path, step: int) -> None: ...
+    def save_checkpoint(self, directory: Path, step: int, *, keep: int) -> None: ...
     def newest_checkpoint(self) -> tuple[Path, int] | None: ...
-
-
-@contextmanager
-def deterministic(*, seed: int, threads: int) -> Iterator[None]:
-    """Same inputs, same weights: fixed seed, thread count and algorithms; restored on leaving."""
-    before = (
-        torch.get_num_threads(),
-        torch.are_deterministic_algorithms_enabled(),
-        _determinism.fill_uninitialized_memory,
-    )
-    torch.set_num_threads(threads)
-    # An accelerator's matrix library repeats itself only with this, and lacks some kernels.
-    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    torch.use_deterministic_algorithms(True, warn_only=torch.cuda.is_available())
-    # Filling costs time and matters only to code that reads memory it never wrote.
-    _determinism.fill_uninitialized_memory = False
-    torch.manual_seed(seed)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before[0])
-        torch.use_deterministic_algorithms(before[1])
-        _determinism.fill_uninitialized_memory = before[2]
-
-
-def pick_device(name: str) -> torch.device:
-    """The device that a config names; `auto` takes an accelerator when there is one.
-
-    Raises:
-        FailedPreconditionError: an accelerator was asked for and there is none.
-    """
-    available = torch.cuda.is_available()
-    if name == "cuda" and not available:
-        raise FailedPreconditionError(
-            "device 'cuda' was asked for, but torch sees no accelerator; accepted: auto, cpu"
-        )
-    return torch.device("cuda" if available and name != "cpu" else "cpu")
 
 
 def learning_rate_at(step: int, total_steps: int, config: TrainingConfig) -> float:
@@ -118,6 +78,8 @@ class TrainingRun:
         self.config = config
         self.context = context
         self.total_steps = total_steps
+        self.saves = True
+        """Whether this process writes checkpoints; of several ranks one does."""
         self.optimizer_steps = 0
         self.curves: list[dict[str, float]] = []
         self.state: dict[str, Any] = {}
@@ -137,13 +99,14 @@ class TrainingRun:
         """Take up the newest checkpoint; returns its unit number, 0 where there is none.
 
         Raises:
-            CheckpointError: the checkpoint belongs to another model.
+            CheckpointError: the checkpoint is of another model or was made with another config.
         """
         found = self.context.newest_checkpoint()
         if found is None:
             return 0
         directory, unit = found
         state = json.loads((directory / _STATE).read_text(encoding="utf-8"))
+        _check_same_config(state["config"], self.config.model_dump(mode="json"), unit=unit)
         weights = load_file(directory / _WEIGHTS)
         if {name: list(w.shape) for name, w in weights.items()} != {
             name: list(p.shape) for name, p in self._parameters.items()
@@ -153,10 +116,13 @@ class TrainingRun:
             )
         with torch.no_grad():
             for name, parameter in self._parameters.items():
-                parameter.copy_(weights[name])
+                parameter.copy_(self._placed(weights[name], parameter))
         self._load_optimizer(load_file(directory / _OPTIMIZER))
         extra = load_file(directory / _EXTRA)
         torch.set_rng_state(extra.pop(_RNG))
+        device_state = extra.pop(_DEVICE_RNG, None)
+        if device_state is not None and torch.cuda.is_available():
+            torch.cuda.set_rng_state(device_state)
         self.tensors = extra
         self.optimizer_steps = state["optimizer_steps"]
         self.curves, self.state = state["curves"], state["state"]
@@ -165,33 +131,48 @@ class TrainingRun:
         return unit
 
     def apply_gradients(self) -> float:
-        """Clip, step and clear; returns the gradients' norm before clipping."""
+        """Clip, step and clear; returns the gradients' norm before clipping.
+
+        Raises:
+            FailedPreconditionError: the norm is not finite; the weights are as they were.
+        """
         rate = learning_rate_at(self.optimizer_steps, self.total_steps, self.config)
         for group in self._optimizer.param_groups:
             group["lr"] = rate
-        norm = nn.utils.clip_grad_norm_(
-            list(self._parameters.values()), self.config.max_gradient_norm
+        norm = float(
+            nn.utils.clip_grad_norm_(list(self._parameters.values()), self.config.max_gradient_norm)
         )
+        if not math.isfinite(norm):
+            # A finite loss may have such gradients, and a checkpoint would keep what they spoil.
+            raise FailedPreconditionError(
+                f"the norm of the gradients is {norm} at optimizer step {self.optimizer_steps}; "
+                "training stopped before it. A lower learning_rate usually helps",
+                reason="GRADIENT_NOT_FINITE",
+                metadata={"optimizer_step": str(self.optimizer_steps)},
+            )
         self._optimizer.step()
         self._optimizer.zero_grad(set_to_none=True)
         self.optimizer_steps += 1
         self._select_layers()
-        return float(norm)
+        return norm
 
     @property
     def learning_rate(self) -> float:
         """Of the step just taken."""
         return float(self._optimizer.param_groups[0]["lr"])
 
-    def end_unit(self, done: int, total: int, metrics: Mapping[str, float]) -> None:
+    def end_unit(
+        self, done: int, total: int, metrics: Mapping[str, float], *, keep: bool = False
+    ) -> None:
         """Note the end of a step (PPO: of an iteration): curves, progress, checkpoint.
 
         Args:
             done: units done, this one included.
             metrics: figures of this unit; kept when it is a logged or the last one.
+            keep: whatever its number is.
         """
         config = self.config
-        if done % config.log_every == 0 or done == total or done == 1:
+        if keep or done % config.log_every == 0 or done == total or done == 1:
             self.curves.append({"step": done, **metrics})
             self.context.log_metrics(done, metrics)
         headline = next(iter(metrics.items()), None)
@@ -202,23 +183,27 @@ class TrainingRun:
 
     def save(self, unit: int) -> None:
         """Write a checkpoint from which `resume` continues after this unit."""
+        weights = {name: self._whole(p) for name, p in self._parameters.items()}
+        optimizer = self._optimizer_tensors()
+        if not self.saves:
+            return
         directory = self.context.work_dir / "saving"
         shutil.rmtree(directory, ignore_errors=True)
         directory.mkdir(parents=True)
-        weights = {name: p.detach().cpu().contiguous() for name, p in self._parameters.items()}
         save_file(weights, directory / _WEIGHTS)
-        save_file(self._optimizer_tensors(), directory / _OPTIMIZER)
-        save_file({**self.tensors, _RNG: torch.get_rng_state()}, directory / _EXTRA)
+        save_file(optimizer, directory / _OPTIMIZER)
+        save_file({**self.tensors, **_random_states()}, directory / _EXTRA)
         for name, path in self.files.items():
             shutil.copyfile(path, directory / name)
         state = {
+            "config": self.config.model_dump(mode="json"),
             "optimizer_steps": self.optimizer_steps,
             "curves": self.curves,
             "state": self.state,
             "files": sorted(self.files),
         }
         (directory / _STATE).write_text(json.dumps(state), encoding="utf-8")
-        self.context.save_checkpoint(directory, unit)
+        self.context.save_checkpoint(directory, unit, keep=self.config.keep_checkpoints)
         shutil.rmtree(directory)
 
     def snapshot(self) -> dict[str, Tensor]:
@@ -241,7 +226,7 @@ class TrainingRun:
 
     def _optimizer_tensors(self) -> dict[str, Tensor]:
         return {
-            f"{name}/{key}": value.detach().cpu().contiguous()
+            f"{name}/{key}": self._whole(value)
             for name, parameter in self._parameters.items()
             for key, value in self._optimizer.state.get(parameter, {}).items()
         }
@@ -250,7 +235,37 @@ class TrainingRun:
         for path, value in tensors.items():
             name, _, key = path.rpartition("/")
             parameter = self._parameters[name]
-            self._optimizer.state[parameter][key] = value.to(parameter.device)
+            self._optimizer.state[parameter][key] = self._placed(value, parameter)
+
+    def _whole(self, tensor: Tensor) -> Tensor:
+        """What a checkpoint holds of a parameter or of its optimizer's state."""
+        return tensor.detach().cpu().contiguous()
+
+    def _placed(self, value: Tensor, parameter: Tensor) -> Tensor:
+        """What `_whole` made, where and as the parameter is."""
+        return value.to(parameter.device)
+
+
+def _random_states() -> dict[str, Tensor]:
+    """State of the generators that dropout draws from."""
+    states = {_RNG: torch.get_rng_state()}
+    if torch.cuda.is_available():
+        states[_DEVICE_RNG] = torch.cuda.get_rng_state()
+    return states
+
+
+def _check_same_config(saved: Mapping[str, Any], own: Mapping[str, Any], *, unit: int) -> None:
+    missing = object()
+    differing = [
+        f"{key}={saved.get(key, 'absent')!r} there, {own.get(key, 'absent')!r} here"
+        for key in sorted({*saved, *own})
+        if saved.get(key, missing) != own.get(key, missing)
+    ]
+    if differing:
+        raise CheckpointError(
+            f"the checkpoint at step {unit} was made with another config: {'; '.join(differing)}; "
+            "accepted: the same config, or a run of its own"
+        )
 
 
 def check_finite(loss: float, *, step: int, batch: str) -> None:
@@ -271,10 +286,12 @@ def check_finite(loss: float, *, step: int, batch: str) -> None:
 
 
 def write_curves(directory: Path, curves: list[dict[str, float]], **summary: Any) -> None:
-    """Write `training.json`: the curves and what else a method has to report."""
+    """Write `training.json`, the curves and what else a method has to report, and the curves
+    as a TensorBoard event file."""
     content = {"curves": curves, **summary}
     text = json.dumps(content, indent=1, sort_keys=True, ensure_ascii=False) + "\n"
     (directory / CURVES_FILE).write_text(text, encoding="utf-8")
+    write_events(directory / EVENTS_FILE, curves)
 
 
 def _named_parameters(modules: Mapping[str, nn.Module]) -> dict[str, nn.Parameter]:

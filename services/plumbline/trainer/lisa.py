@@ -14,23 +14,28 @@ from plumbline.core.errors import ConfigError
 from plumbline.trainer.config import LISAConfig
 
 
+def decoder_layers(modules: Iterable[nn.Module]) -> list[nn.Module]:
+    """The longest list of modules among these and their parts; empty where there is none."""
+    lists = [
+        list(part)
+        for module in modules
+        for part in module.modules()
+        if isinstance(part, nn.ModuleList)
+    ]
+    return max(lists, key=len, default=[])
+
+
 class LayerSampler:
     """Switches the layers of a model on and off, by the number of the optimizer step alone.
 
     Args:
-        modules: what is trained; the decoder layers are the longest list of modules among them.
+        modules: what is trained; its layers are those of `decoder_layers`.
     Raises:
         ConfigError: there are fewer layers than should learn at a time.
     """
 
     def __init__(self, modules: Iterable[nn.Module], config: LISAConfig, *, seed: int) -> None:
-        lists = [
-            list(part)
-            for module in modules
-            for part in module.modules()
-            if isinstance(part, nn.ModuleList)
-        ]
-        self._layers = max(lists, key=len, default=[])
+        self._layers = decoder_layers(modules)
         if len(self._layers) < config.layers:
             raise ConfigError(
                 f"lisa.layers={config.layers}, and the model has {len(self._layers)} decoder "

@@ -178,7 +178,36 @@ def collect_rollouts(
     seed: int,
     iteration: int,
 ) -> list[Rollout]:
-    """Scored rollouts, prompt-major in the order of the prompts.
+    """Scored rollouts, prompt-major in the order of the prompts; see `draw_rollouts`."""
+    rollouts = draw_rollouts(
+        sampler,
+        prompts,
+        chat=chat,
+        k=k,
+        temperatures=temperatures,
+        top_p=top_p,
+        max_response_tokens=max_response_tokens,
+        rows_per_batch=rows_per_batch,
+        seed=seed,
+        iteration=iteration,
+    )
+    return score_rollouts(scorer, rollouts, [prompt for prompt in prompts for _ in range(k)])
+
+
+def draw_rollouts(
+    sampler: Sampler,
+    prompts: Sequence[Prompt],
+    *,
+    chat: ChatFormat,
+    k: int,
+    temperatures: Sequence[float],
+    top_p: float,
+    max_response_tokens: int,
+    rows_per_batch: int,
+    seed: int,
+    iteration: int,
+) -> list[Rollout]:
+    """Rollouts without scores, prompt-major in the order of the prompts.
 
     Prompts of similar length are drawn together, in batches that do not depend on where the
     sampler runs, so that its arithmetic rounds alike colocated and disaggregated.
@@ -200,9 +229,18 @@ def collect_rollouts(
         )
         for position, index in enumerate(batch):
             by_prompt[index] = drawn[position * k : (position + 1) * k]
-    rollouts = [rollout for group in by_prompt for rollout in group]
-    repeated = [prompt for prompt in prompts for _ in range(k)]
-    scores = scorer.score(repeated, [rollout.response for rollout in rollouts])
+    return [rollout for group in by_prompt for rollout in group]
+
+
+def score_rollouts(
+    scorer: Scorer, rollouts: Sequence[Rollout], prompts: Sequence[Prompt]
+) -> list[Rollout]:
+    """Rollouts with their scores; what they had before goes.
+
+    Args:
+        prompts: what each rollout is judged as a response to.
+    """
+    scores = scorer.score(prompts, [rollout.response for rollout in rollouts])
     return [
         dataclasses.replace(
             rollout, scores={head: float(values[i]) for head, values in sorted(scores.items())}

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from plumbline.trainer.stages import (
+    context_distillation,
     dpo,
+    ghost_attention,
+    judge,
     kto,
     policy_gradient,
     ppo,
@@ -22,4 +25,7 @@ STAGES = (
     ppo.STAGE,
     dpo.STAGE,
     kto.STAGE,
+    ghost_attention.STAGE,
+    context_distillation.STAGE,
+    judge.STAGE,
 )

@@ -37,7 +37,7 @@ class Context:
     def log_metrics(self, step: int, values: Mapping[str, float]) -> None:
         return None
 
-    def save_checkpoint(self, directory: Path, step: int) -> None:
+    def save_checkpoint(self, directory: Path, step: int, *, keep: int) -> None:
         return None
 
     def newest_checkpoint(self) -> None:
@@ -75,6 +75,7 @@ def main() -> None:
         pairs = [
             EncodedPair(
                 group_pair(row["prompt"] + row["chosen"], row["prompt"] + row["rejected"]),
+                (len(row["chosen"]), len(row["rejected"])),
                 0.0,
                 None,
                 None,

@@ -20,7 +20,7 @@ ROWS, WIDTH, VOCABULARY = 10, 6, 12
 def chunks(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Chunks of three rows whose logits are computed again or kept, and one chunk of all."""
     alive, kept = request.param
-    monkeypatch.setattr(projection, "CHUNK_LOGITS", alive)
+    monkeypatch.setattr(projection, "CHUNK_LOGITS", {"cpu": alive})
     monkeypatch.setattr(projection, "KEPT_LOGITS", kept)
 
 

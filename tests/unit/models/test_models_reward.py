@@ -11,7 +11,7 @@ import torch
 from torch.testing import assert_close
 from transformers import BertConfig, BertModel
 
-from plumbline.core.errors import CheckpointError, FailedPreconditionError
+from plumbline.core.errors import CheckpointError, FailedPreconditionError, InvalidInputError
 from plumbline.data.records import user
 from plumbline.models.batching import pad_left, pad_right
 from plumbline.models.reward import RewardModel, RewardModelCard
@@ -72,6 +72,9 @@ def test_fresh_head_is_seeded_and_narrow(
     assert torch.equal(heads[0].weight, heads[1].weight)
     assert not torch.equal(heads[0].weight, heads[2].weight)
     assert heads[0].bias.tolist() == [0.0]
+    card = RewardModelCard()
+    zero = RewardModel.create(tiny_llama().model, tiny_tokenizer, card, seed=3, zero_head=True)
+    assert not zero.head.weight.any()
     # 32 draws from N(0, 1/33): the sample's deviation is within a factor 2 of 0.174.
     assert 0.087 < float(heads[0].weight.detach().std()) < 0.348
 
@@ -98,8 +101,30 @@ def test_encoders_pool_by_mask(encoder: BertModel, tiny_tokenizer: Any, pooling:
     assert_close(model.score(*pad_right(encoded, 0)), alone, atol=1e-5, rtol=0)
 
 
+def test_response_pooling_reads_the_response_alone(encoder: BertModel, tiny_tokenizer: Any) -> None:
+    card = RewardModelCard(pooling="response", max_length=16)
+    model = RewardModel.create(encoder, tiny_tokenizer, card, seed=0).eval()
+    parts = [model.encode_parts(PROMPT, response) for response in RESPONSES]
+    encoded, lengths = [ids for ids, _ in parts], [length for _, length in parts]
+    # By hand: the mean of the states of each text's last tokens, alone and unpadded.
+    expected = []
+    for ids, length in parts:
+        assert length == len(model.format.encode_response(model.format.decode(ids[-length:])))
+        states = encoder(torch.tensor([ids])).last_hidden_state[0, -length:]
+        expected.append(model.head(states.mean(dim=0)))
+
+    scores = model.score_responses([PROMPT] * 4, RESPONSES)
+
+    assert_close(scores, torch.cat(expected), atol=1e-5, rtol=0)
+    with torch.no_grad():
+        left = model(*pad_left(encoded, 0), lengths)
+    assert_close(left, scores, atol=1e-5, rtol=0)
+    with pytest.raises(InvalidInputError, match="no response_lengths"):
+        model.score(*pad_right(encoded, 0))
+
+
 def test_last_token_of_an_encoder_is_refused(encoder: BertModel, tiny_tokenizer: Any) -> None:
-    with pytest.raises(FailedPreconditionError, match="'cls' or 'mean'"):
+    with pytest.raises(FailedPreconditionError, match="'cls', 'mean' or 'response'"):
         RewardModel(encoder, tiny_tokenizer, RewardModelCard(pooling="last"))
 
 
@@ -111,6 +136,23 @@ def test_a_response_that_spells_a_control_token_is_scored_as_text(model: RewardM
     assert_close(scores[1:], model.score_responses([PROMPT], RESPONSES[:1]))
     ids = model.encode(PROMPT, odd, literal=True)
     assert ids.count(model.format.eos_id) == model.encode(PROMPT, "x").count(model.format.eos_id)
+
+
+def test_half_precision_keeps_near_scores_apart(model: RewardModel, tmp_path: Path) -> None:
+    encoded = [model.encode(PROMPT, response) for response in RESPONSES]
+    with torch.no_grad():
+        # Beside so large an offset, half precision would round every score to 1000.
+        model.head.bias.fill_(1000.0)
+    exact = model.score_encoded(encoded)
+
+    with torch.autocast("cpu", torch.bfloat16):
+        mixed = model.score_encoded(encoded)
+    model.save(tmp_path)
+    half = RewardModel.load(tmp_path, "bfloat16").score_encoded(encoded)
+
+    for found in (mixed, half):
+        assert len(set(found.tolist())) == 4
+        assert_close(found, exact, atol=0.2, rtol=0)
 
 
 def test_saved_model_scores_the_same(model: RewardModel, tmp_path: Path) -> None:

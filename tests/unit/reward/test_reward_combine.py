@@ -1,15 +1,14 @@
-"""Llama 2's combined score and whitening, against hand-worked numbers."""
+"""Llama 2's combined score, against hand-worked numbers."""
 
 from __future__ import annotations
 
 import math
 
 import pytest
-import torch
 from torch import tensor
 from torch.testing import assert_close
 
-from plumbline.reward.combine import combine_scores, whiten
+from plumbline.reward.combine import combine_scores
 
 
 def test_combined_scores_match_the_papers_formula() -> None:
@@ -40,19 +39,3 @@ def test_the_threshold_is_an_argument() -> None:
     scores = tensor([3.0]), tensor([0.0]), tensor([False])
     assert combine_scores(*scores, threshold=0.6).item() == 0.0
     assert combine_scores(*scores, threshold=0.5).item() == 3.0
-
-
-def test_whitened_values_match_a_hand_worked_sum() -> None:
-    """1, 2, 6: mean 3, variance (4 + 1 + 9) / 3 = 14/3, deviation 2.160247.
-
-    -2 / 2.160247 = -0.925820, -1 / 2.160247 = -0.462910, 3 / 2.160247 = 1.388730.
-    """
-    values = tensor([1.0, 2.0, 6.0])
-    expected = tensor([-0.925820, -0.462910, 1.388730])
-    assert_close(whiten(values), expected, atol=1e-5, rtol=0)
-    assert_close(whiten(values, shift_mean=False), expected + 3, atol=1e-5, rtol=0)
-
-
-def test_equal_values_whiten_to_zero() -> None:
-    assert whiten(torch.full((4,), 7.0)).tolist() == [0.0] * 4
-    assert whiten(tensor([7.0])).tolist() == [0.0]

@@ -96,6 +96,19 @@ def test_the_combined_head_joins_the_other_two(engine: RewardEngine) -> None:
     assert scores.model_ids == {"helpfulness": "id-of-helpfulness", "safety": "id-of-safety"}
 
 
+def test_each_head_brings_its_models_temperature(
+    tiny_reward_models: dict[str, Path], tmp_path: Path
+) -> None:
+    model = RewardModel.load(tiny_reward_models["safety"])
+    model.card = model.card.model_copy(update={"temperature": 2.5})
+    model.save(tmp_path)
+    engine = make_engine({**tiny_reward_models, "safety": tmp_path})
+
+    scores = engine.score(items(2), ["safety", "helpfulness", "combined"], MODELS)
+
+    assert scores.temperatures == {"safety": 2.5, "helpfulness": 1.0, "combined": 1.0}
+
+
 def test_the_combined_head_alone_returns_only_itself(engine: RewardEngine) -> None:
     assert list(engine.score(items(3), ["combined"], MODELS).by_head) == ["combined"]
 

@@ -31,7 +31,7 @@ class FakeContext:
     def log_metrics(self, step: int, values: Mapping[str, float]) -> None:
         self.figures.append((step, dict(values)))
 
-    def save_checkpoint(self, directory: Path, step: int) -> None:
+    def save_checkpoint(self, directory: Path, step: int, *, keep: int) -> None:
         shutil.rmtree(self.checkpoint_dir, ignore_errors=True)
         shutil.copytree(directory, self.checkpoint_dir)
         self.saved.append(step)

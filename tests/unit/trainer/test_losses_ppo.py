@@ -74,10 +74,20 @@ def test_whitening_counts_masked_entries_only() -> None:
     assert_close(kept_mean[mask].var(unbiased=False), tensor(1.0))
 
 
-def test_equal_scores_whiten_to_zero() -> None:
-    scores = torch.full((4,), 3.0)
+def test_whitened_values_match_a_hand_worked_sum() -> None:
+    """1, 2, 6: mean 3, variance (4 + 1 + 9) / 3 = 14/3, deviation 2.160247.
 
-    assert_close(whiten(scores, torch.ones(4, dtype=torch.bool)), torch.zeros(4))
+    -2 / 2.160247 = -0.925820, -1 / 2.160247 = -0.462910, 3 / 2.160247 = 1.388730.
+    """
+    values = tensor([1.0, 2.0, 6.0])
+    expected = tensor([-0.925820, -0.462910, 1.388730])
+    assert_close(whiten(values), expected, atol=1e-5, rtol=0)
+    assert_close(whiten(values, shift_mean=False), expected + 3, atol=1e-5, rtol=0)
+
+
+def test_equal_values_whiten_to_zero() -> None:
+    assert whiten(torch.full((4,), 7.0)).tolist() == [0.0] * 4
+    assert whiten(tensor([7.0])).tolist() == [0.0]
 
 
 def test_policy_loss_matches_hand_worked_values() -> None:

@@ -8,7 +8,7 @@ import torch
 from torch import tensor
 from torch.testing import assert_close
 
-from plumbline.trainer.losses.bradley_terry import bradley_terry_loss
+from plumbline.trainer.losses.bradley_terry import bradley_terry_loss, safety_classification_loss
 from plumbline.trainer.losses.dpo import dpo_loss, ipo_loss, preference_logits
 from plumbline.trainer.losses.kto import kto_loss, reference_point
 
@@ -44,6 +44,23 @@ def test_bradley_terry_is_finite_and_pulls_scores_apart() -> None:
     assert losses.item() == 1000.0
     assert scores.grad is not None
     assert scores.grad.tolist() == [-1.0, 1.0]
+
+
+def test_safety_loss_matches_hand_worked_values() -> None:
+    """Scores 2, 2, 0 and -1000: labelled safe, unsafe, not at all, and safe.
+
+    ln(1 + e^-2) = 0.126928, ln(1 + e^2) = 2.126928, nothing, and 1000.
+    """
+    scores = tensor([2.0, 2.0, 0.0, -1000.0], requires_grad=True)
+
+    losses = safety_classification_loss(
+        scores, tensor([True, False, True, True]), tensor([True, True, False, True])
+    )
+    losses.sum().backward()
+
+    assert_close(losses, tensor([0.126928, 2.126928, 0.0, 1000.0]), atol=1e-6, rtol=0)
+    # sigmoid(2) = 0.880797 less the label; up for the safe response, down for the unsafe one.
+    assert_close(scores.grad, tensor([-0.119203, 0.880797, 0.0, -1.0]), atol=1e-6, rtol=0)
 
 
 def test_dpo_loss_matches_hand_worked_values() -> None:

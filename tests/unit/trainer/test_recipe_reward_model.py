@@ -16,9 +16,10 @@ from plumbline.models.reward import RewardModel, RewardModelCard
 from plumbline.trainer.config import RewardModelConfig
 from plumbline.trainer.datasets import preferences_for, prompt_position, split_by_prompt
 from plumbline.trainer.engine import TrainingRun
+from plumbline.trainer.ranking import evaluate_ranking
 from plumbline.trainer.recipes.reward_model import (
     encode_pairs,
-    evaluate_ranking,
+    held_out_loss,
     plan_steps,
     train_reward_model,
 )
@@ -76,6 +77,54 @@ def test_margins_follow_the_grades(new_model: Callable[[], RewardModel]) -> None
     assert tables["off"] == [0.0] * 5
 
 
+@pytest.mark.parametrize(
+    ("margin", "expected"),
+    [
+        # The lead is 1, the grade significantly better: -log sigmoid of 1 - 1, 1 - 3 and 1.
+        ("small", 0.693147),
+        ("large", 2.126928),
+        ("off", 0.313262),
+    ],
+)
+def test_the_margin_of_the_grade_is_demanded(
+    new_model: Callable[[], RewardModel],
+    make_context: Callable[..., Any],
+    margin: Any,
+    expected: float,
+) -> None:
+    model = new_model()
+    graded = [preference(0, grade=Grade.SIGNIFICANTLY_BETTER)]
+    pairs = encode_pairs(model, graded, margin=margin)
+    with torch.no_grad():
+        chosen, rejected = model.score_groups([pairs[0].group])
+        # Scaled so that the chosen response leads by exactly 1.
+        model.head.weight /= chosen - rejected
+    config = RewardModelConfig(margin=margin)
+
+    run = run_of(model, config, make_context(), 1)
+    train_reward_model(model, pairs, run, config, [[0]])
+
+    assert run.curves[0]["loss"] == pytest.approx(expected, abs=1e-4)
+
+
+def test_response_pooling_trains_on_both_sides_of_a_pair(
+    tiny_llama: Callable[..., Any], tiny_tokenizer: Any, make_context: Callable[..., Any]
+) -> None:
+    card = RewardModelCard(max_length=64, pooling="response")
+    model = RewardModel.create(tiny_llama().model, tiny_tokenizer, card, seed=0)
+    preferences = [preference(index) for index in range(2)]
+    scores = [
+        model.score_responses([p.prompt, p.prompt], [p.chosen, p.rejected]) for p in preferences
+    ]
+    expected = sum(-float(torch.nn.functional.logsigmoid(s[0] - s[1])) for s in scores) / 2
+    config = RewardModelConfig(margin="off")
+    run = run_of(model, config, make_context(), 1)
+
+    train_reward_model(model, encode_pairs(model, preferences, margin="off"), run, config, [[0, 1]])
+
+    assert run.curves[0]["loss"] == pytest.approx(expected, abs=1e-5)
+
+
 def test_microbatches_change_no_gradient(
     new_model: Callable[[], RewardModel], make_context: Callable[..., Any]
 ) -> None:
@@ -113,6 +162,16 @@ def test_safety_labels_add_their_cross_entropy(
     assert run.curves[0]["loss"] == pytest.approx(ranking + 2 * safety, abs=1e-5)
 
 
+def test_safety_loss_without_labels_is_refused(
+    new_model: Callable[[], RewardModel], make_context: Callable[..., Any]
+) -> None:
+    model, config = new_model(), RewardModelConfig(safety_loss_coef=0.5)
+    pairs = encode_pairs(model, [preference(0)], margin="off")
+
+    with pytest.raises(InvalidInputError, match=r"safety_loss_coef=0\.5, but none of 1 pairs"):
+        train_reward_model(model, pairs, run_of(model, config, make_context(), 1), config, [[0]])
+
+
 def test_training_ranks_held_out_pairs_and_resumes(
     new_model: Callable[[], RewardModel],
     make_context: Callable[..., Any],
@@ -146,6 +205,46 @@ def test_training_ranks_held_out_pairs_and_resumes(
     assert metrics["accuracy.unanimous"] == 1.0
     assert report.groups["agreement.unanimous"].n == 5
     assert sum(e.n for name, e in report.groups.items() if name.startswith("grade.")) == 10
+
+
+def test_early_stop_goes_back_to_the_best_weights_and_resumes(
+    new_model: Callable[[], RewardModel],
+    make_context: Callable[..., Any],
+    interrupted: type[Exception],
+) -> None:
+    preferences = [preference(index) for index in range(16)]
+    # What is held out contradicts what is learnt, so it gets worse with every step.
+    turned = [preference(90 + i, chosen="dog", rejected=preferences[0].chosen) for i in range(4)]
+    config = RewardModelConfig(
+        learning_rate=3e-3,
+        epochs=10,
+        batch_size=8,
+        minimum_warmup_steps=0,
+        checkpoint_every=1,
+        log_every=1,
+        early_stop={"every": 2, "patience": 2},
+    )
+
+    def train(context: Any) -> tuple[RewardModel, list[dict[str, float]]]:
+        model = new_model()
+        pairs = encode_pairs(model, preferences, margin="off")
+        held_out = encode_pairs(model, turned, margin="off")
+        run = run_of(model, config, context, 20)
+        plan = plan_steps(pairs, config)
+        train_reward_model(model, pairs, run, config, plan, held_out=held_out)
+        best = min(row["test.loss"] for row in run.curves if "test.loss" in row)
+        assert held_out_loss(model, held_out, config) == pytest.approx(best, abs=1e-6)
+        return model, run.curves
+
+    _, curves = train(make_context("whole"))
+    # Best when first measured, after step 2; twice no gain, at steps 4 and 6.
+    assert [row["step"] for row in curves if "test.loss" in row] == [2, 4, 6]
+    assert curves[-1]["step"] == 6
+    broken = make_context("broken", interrupt_at=3)
+    with pytest.raises(interrupted):
+        train(broken)
+    broken.interrupt_at = None
+    assert train(broken)[1] == curves
 
 
 def test_length_baseline_takes_the_direction_that_training_pairs_show(

@@ -13,7 +13,8 @@ from torch.testing import assert_close
 from plumbline.core.errors import FailedPreconditionError
 from plumbline.trainer.batches import cyclic_indices, microbatches, step_batches
 from plumbline.trainer.config import SFTConfig
-from plumbline.trainer.engine import TrainingRun, check_finite, deterministic, learning_rate_at
+from plumbline.trainer.engine import TrainingRun, check_finite, learning_rate_at
+from plumbline.trainer.execution import deterministic
 
 
 def test_learning_rate_warms_up_and_falls_to_its_share() -> None:

@@ -172,6 +172,40 @@ def test_reward_model_reports_on_held_out_pairs(
     assert report["accuracy"]["n"] == metrics["pairs.test"]
 
 
+def test_reward_model_mixes_heads_and_keeps_its_temperature(
+    run: Run, store: ArtifactStore, data: Path, tiny_policy: Path
+) -> None:
+    artifact = run(
+        "reward_model",
+        {"head": "safety", "mix": "llama2", "batch_size": 8, "learning_rate": 3e-3, "epochs": 2},
+        base=tiny_policy,
+        preferences=data / "preferences",
+        test=data / "preferences",
+    )
+
+    metrics = artifact.manifest.metrics
+    # All 18 for safety are nine tenths of 20; the test pairs are of the head alone.
+    assert metrics["pairs.train.safety"] == metrics["pairs.test"] == 18
+    assert metrics["pairs.train.other"] == 2
+    assert metrics["pairs.train"] == 20
+    card = RewardModel.load(store.materialise(artifact.id)).card
+    # Too few pairs to fit it.
+    assert card.temperature == 1.0
+
+    whole = run(
+        "reward_model",
+        {"batch_size": 8, "learning_rate": 3e-3},
+        base=tiny_policy,
+        preferences=data / "preferences",
+        test=data / "preferences",
+    )
+
+    metrics = whole.manifest.metrics
+    card = RewardModel.load(store.materialise(whole.id)).card
+    assert card.temperature == metrics["calibration.temperature"] != 1.0
+    assert whole.manifest.published["preference_rm.calibration.error"] <= 1.0
+
+
 def test_second_file_is_the_test_set(run: Run, data: Path, tiny_policy: Path) -> None:
     artifact = run(
         "reward_model",
@@ -347,3 +381,56 @@ def test_wrong_data_is_refused(run: Run, data: Path, tiny_policy: Path, tmp_path
 
     with pytest.raises(InvalidInputError):
         run("sft", {}, base=tiny_policy, conversations=empty)
+
+
+@pytest.fixture
+def talking_policy(run: Run, data: Path, tiny_policy: Path) -> str:
+    """Id of a policy whose replies come to an end."""
+    config = {"learning_rate": 1e-2, "batch_size": 4, "epochs": 6, "schedule": "constant"}
+    return run("sft", config, base=tiny_policy, conversations=data / "demonstrations").id
+
+
+def test_ghost_attention_data_are_learned_by_fine_tuning(
+    run: Run, store: ArtifactStore, data: Path, talking_policy: str, tmp_path: Path
+) -> None:
+    (tmp_path / "dialogues").mkdir()
+    turns = (user("the cat?"), assistant("unused"), user("the dog?"), assistant("unused"))
+    dialogues = [Conversation(f"d{i}", turns) for i in range(6)]
+    write_records(tmp_path / "dialogues" / "conversations.parquet", dialogues)
+    constraint = {"kind": "place", "instruction": "by {value}", "short": "{value}", "values": ["s"]}
+
+    made = run(
+        "ghost_attention",
+        {"constraints": [constraint], "max_response_tokens": 24, "top_p": 0.1, "max_combined": 1},
+        policy=talking_policy,
+        conversations=tmp_path / "dialogues",
+    )
+    tuned = run("sft", {"batch_size": 4}, base=talking_policy, conversations=made.id)
+
+    kept = read_records(store.materialise(made.id) / "conversations.parquet", Conversation)
+    assert made.kind == "conversations"
+    assert 0 < len(kept) == made.manifest.metrics["conversations"]
+    assert all(c.last_turn_only and len(c.messages) == 5 for c in kept)
+    assert tuned.manifest.metrics["examples"] == len(kept)
+
+
+def test_context_distillation_keeps_what_scores_better(
+    run: Run, store: ArtifactStore, data: Path, talking_policy: str
+) -> None:
+    config = {
+        "reward": {"kind": "length", "target_words": 3},
+        "prompt_kinds": [],
+        "preprompts": ["by the sea"],
+        "temperature": 2.0,
+        "max_response_tokens": 12,
+    }
+    given = {"policy": talking_policy, "prompts": data / "prompts"}
+
+    made = run("context_distillation", config, **given)
+
+    kept = read_records(store.materialise(made.id) / "conversations.parquet", Conversation)
+    assert 0 < len(kept) == made.manifest.metrics["prompts.kept"] < 36
+    assert all(c.messages[0].content.startswith("the ") for c in kept)
+    with pytest.raises(FailedPreconditionError, match=r"minimum_gain=9\.0") as refused:
+        run("context_distillation", {**config, "minimum_gain": 9.0}, **given)
+    assert refused.value.reason == "NOTHING_KEPT"

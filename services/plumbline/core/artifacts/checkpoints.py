@@ -2,7 +2,7 @@
 
 Key layout: `checkpoints/<stage key>/<step>/files/<sha256>` and, last and only if absent,
 `checkpoints/<stage key>/<step>/manifest.json`. A checkpoint without a manifest was cut off and is
-never found. The newest two are kept, and all go once the stage's output is recorded.
+never found. The newest few are kept, and all go once the stage's output is recorded.
 """
 
 from __future__ import annotations
@@ -39,20 +39,27 @@ class Checkpoints:
     def __init__(self, backend: ObjectBackend) -> None:
         self._backend = backend
 
-    def put(self, key: str, step: int, directory: Path) -> None:
+    def put(self, key: str, step: int, directory: Path, *, keep: int = KEPT) -> None:
         """Store the directory's files as the checkpoint of a step, then drop the oldest.
 
         The same step twice is fine: the first stays, since a resumed stage repeats its steps
         exactly.
 
+        Args:
+            keep: how many checkpoints of this key there are afterwards at most; 1 or more.
         Raises:
-            InvalidInputError: a negative step, an empty directory, a symbolic link in it.
+            InvalidInputError: a negative step, none to keep, an empty directory, a symbolic link
+                in it.
             StorageFullError: no room; the older checkpoints are untouched.
         """
         if not 0 <= step < 10**_STEP_DIGITS:
             raise InvalidInputError(
                 f"checkpoint step {step} is not accepted; accepted: 0 to {10**_STEP_DIGITS - 1}",
                 field="step",
+            )
+        if keep < 1:
+            raise InvalidInputError(
+                f"keep={keep} is not accepted; accepted: 1 or more", field="keep"
             )
         files = directory_files(directory)
         prefix = f"{self._prefix(key)}{step:0{_STEP_DIGITS}d}/"
@@ -67,7 +74,7 @@ class Checkpoints:
             self._backend.put_if(f"{prefix}manifest.json", manifest, expected=None)
         except ConflictError:
             logger.info("checkpoint of step %d exists already", step)
-        self._drop_old(key)
+        self._drop_old(key, keep)
 
     def newest(self, key: str, destination: Path) -> tuple[Path, int] | None:
         """Copy the newest complete and undamaged checkpoint into `destination`.
@@ -113,8 +120,8 @@ class Checkpoints:
                     f"file {name!r} of checkpoint {step} has sha256 {found}, expected {digest}"
                 )
 
-    def _drop_old(self, key: str) -> None:
-        kept = self.steps(key)[:KEPT]
+    def _drop_old(self, key: str, keep: int) -> None:
+        kept = self.steps(key)[:keep]
         for step in list(self._all_steps(key)):
             # A newer, incomplete one may be another worker's upload; it is left alone.
             if kept and step < kept[-1]:

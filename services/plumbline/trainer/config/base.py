@@ -39,15 +39,34 @@ class LISAConfig(Config):
     """Optimizer steps after which they are drawn anew."""
 
 
-class TrainingConfig(Config):
-    """What every method has: what is trained, optimizer, seed, checkpoints."""
+class EarlyStopConfig(Config):
+    """Stop where held-out data show no gain, and keep the weights that were best on them."""
+
+    every: int = Field(gt=0)
+    """Steps (on-policy methods: iterations) between measurements."""
+    patience: int = Field(3, gt=0)
+    """Measurements without a gain after which training stops."""
+    minimum_gain: float = Field(0.0, ge=0)
+    """What counts as one, in units of the figure."""
+
+
+class ComputeConfig(Config):
+    """What decides on the bytes that come out, beside inputs and method."""
+
+    seed: int = Field(0, ge=0, lt=2**32)
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    precision: Literal["float32", "bfloat16"] = "float32"
+    """Of the matrix products (autocast); weights, optimizer and losses stay float32."""
+
+
+class TrainingConfig(ComputeConfig):
+    """What every method has: what is trained, optimizer, checkpoints."""
 
     lora: LoRAConfig | None = None
     lisa: LISAConfig | None = None
     freeze: tuple[str, ...] = ()
     """Patterns of parameter names that stay as they are, for example *.embed_tokens.*"""
 
-    seed: int = Field(0, ge=0, lt=2**32)
     learning_rate: float = Field(gt=0)
     schedule: Literal["cosine", "constant"] = "cosine"
     minimum_learning_rate_share: float = Field(0.1, ge=0, le=1)
@@ -64,9 +83,18 @@ class TrainingConfig(Config):
     """Tokens in one forward pass; results do not depend on it beyond rounding."""
     checkpoint_every: int = Field(0, ge=0)
     """Steps (PPO: iterations) between checkpoints; 0 keeps none."""
+    keep_checkpoints: int = Field(2, gt=0)
+    """The newest so many stay while the job runs; all go once its artifact is there. Two survive
+    damage to the newest."""
+    early_stop: EarlyStopConfig | None = None
+    """Needs held-out data; the method says which figure it watches."""
     log_every: int = Field(10, gt=0)
     """Steps (PPO: iterations) between entries of the curves."""
-    device: Literal["auto", "cpu", "cuda"] = "auto"
+    activation_checkpointing: bool = False
+    """Keep only what enters a layer and compute the rest again going backwards: the same
+    gradients for less memory and about a third more work."""
+    compile: bool = False
+    """Compile the layers' forward and backward passes; needs a C++ compiler on a CPU."""
 
     @model_validator(mode="after")
     def _one_way_to_train_less(self) -> Self:

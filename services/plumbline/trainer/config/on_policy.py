@@ -20,6 +20,8 @@ class OnPolicyConfig(RolloutConfig):
     responses_per_prompt: int = Field(1, gt=0)
     epochs: int = Field(1, gt=0)
     """Passes over an iteration's rollouts."""
+    test_fraction: float = Field(0.0, ge=0, lt=1)
+    """Share of the prompts held out; an early stop watches the mean score of replies to them."""
     minibatch_size: int = Field(64, gt=0)
     """Rollouts in one gradient step."""
     clip_range: float = Field(0.2, gt=0, lt=1)

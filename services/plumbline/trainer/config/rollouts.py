@@ -8,7 +8,7 @@ from pydantic import Field
 
 from plumbline.data.template import Template
 from plumbline.models.programmatic import LengthReward, SentimentReward, WordShareReward
-from plumbline.trainer.config.base import Config, TrainingConfig
+from plumbline.trainer.config.base import ComputeConfig, Config, TrainingConfig
 
 
 class CombinedReward(Config):
@@ -26,17 +26,22 @@ Reward = Annotated[
 ]
 
 
-class RolloutConfig(TrainingConfig):
-    """What on-policy methods share: how responses are drawn and scored."""
+class SamplingConfig(ComputeConfig):
+    """How a policy's responses are drawn."""
 
     rollout: Literal["colocated", "remote"] = "colocated"
     """`remote` draws and scores through SamplerService and RewardService."""
-    reward: Reward = CombinedReward()
     temperature: float = Field(1.0, gt=0, le=10)
     max_response_tokens: int = Field(128, gt=0)
     rows_per_batch: int = Field(256, gt=0)
     """Responses that are drawn together."""
     template: Template = "chat"
+
+
+class RolloutConfig(SamplingConfig, TrainingConfig):
+    """What methods share that learn from responses which a reward scores."""
+
+    reward: Reward = CombinedReward()
     split: str = "rl"
     """Reads `prompts_<split>.parquet`, where the prompts' artifact has splits."""
     prompt_kinds: tuple[str, ...] = ()

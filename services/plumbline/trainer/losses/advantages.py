@@ -40,17 +40,19 @@ def gae(
     return advantages, advantages + values
 
 
-def whiten(values: Tensor, mask: Tensor, *, shift_mean: bool = True) -> Tensor:
+def whiten(values: Tensor, mask: Tensor | None = None, *, shift_mean: bool = True) -> Tensor:
     """Scale the counted entries to variance 1, and to mean 0 if `shift_mean`; 0 elsewhere.
 
     Args:
-        values: any shape. mask: the same, True = counts.
+        values: any shape; the variance is the population's. Equal values become 0.
+        mask: the same shape, True = counts; None counts all.
         shift_mean: keep the mean when False.
+    Source: Llama 2, arXiv:2307.09288, section 3.2.3, where scores are whitened.
     """
-    counted = values[mask]
+    counted = values if mask is None else values[mask]
     mean = counted.mean()
     scale = (counted.var(unbiased=False) + 1e-8).rsqrt()
     whitened = (values - mean) * scale
     if not shift_mean:
         whitened = whitened + mean
-    return whitened.masked_fill(~mask, 0.0)
+    return whitened if mask is None else whitened.masked_fill(~mask, 0.0)

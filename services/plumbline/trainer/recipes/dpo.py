@@ -8,6 +8,7 @@ Sources: Rafailov et al. 2023, arXiv:2305.18290; of the variants, see `losses.dp
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -23,6 +24,7 @@ from plumbline.trainer.batches import microbatches, step_batches
 from plumbline.trainer.config import DPOConfig
 from plumbline.trainer.engine import TrainingRun, check_finite
 from plumbline.trainer.forward import response_logprobs
+from plumbline.trainer.held_out import EarlyStop, HeldOutFigure
 from plumbline.trainer.losses.dpo import dpo_loss, ipo_loss, preference_logits
 
 _REFERENCE = "reference_logprobs"
@@ -74,9 +76,14 @@ def train_dpo(
     plan: Sequence[Sequence[int]],
     *,
     pad_id: int,
+    held_out: Sequence[PromptGroup] = (),
+    held_out_reference: Tensor | None = None,
 ) -> None:
     """Train on every step of a plan; the policy as it comes is the reference.
 
+    Args:
+        held_out: pairs of which an early stop watches the loss; the best weights are gone back to.
+        held_out_reference: [N, 2], their logprobs of `pair_logprobs` before training.
     Raises:
         FailedPreconditionError: the loss is not finite.
     """
@@ -84,12 +91,21 @@ def train_dpo(
     if _REFERENCE not in run.tensors:
         # Once for the whole run: the weights are still those of the reference.
         run.tensors[_REFERENCE] = pair_logprobs(model, pairs, config, pad_id=pad_id)
+    figure = None
+    if held_out_reference is not None and len(held_out):
+        measure = partial(_loss_of, model, held_out, held_out_reference, config, pad_id=pad_id)
+        figure = HeldOutFigure("test.loss", measure, higher_is_better=False)
+    early_stop = EarlyStop(run, figure)
     model.train()
     for step in range(start, len(plan)):
+        if early_stop.stops:
+            break
         metrics = _train_step(model, pairs, run, config, plan[step], step=step, pad_id=pad_id)
         norm = run.apply_gradients()
         rates = {"learning_rate": run.learning_rate, "gradient_norm": norm}
-        run.end_unit(step + 1, len(plan), {**metrics, **rates})
+        tested = early_stop.check(step + 1)
+        run.end_unit(step + 1, len(plan), {**metrics, **rates, **tested}, keep=bool(tested))
+    early_stop.restore_best()
     model.eval()
 
 
@@ -116,6 +132,23 @@ def evaluate_dpo(
         "test.margin": float(margins.mean()),
         "pairs.test": float(len(pairs)),
     }
+
+
+def _loss_of(
+    model: PreTrainedModel,
+    pairs: Sequence[PromptGroup],
+    reference: Tensor,
+    config: DPOConfig,
+    *,
+    pad_id: int,
+) -> float:
+    """Mean loss of pairs that are not trained on."""
+    was_training = model.training
+    model.eval()
+    found = pair_logprobs(model, pairs, config, pad_id=pad_id)
+    model.train(was_training)
+    logits = preference_logits(*found.unbind(dim=1), *reference.unbind(dim=1))
+    return float(_losses(logits, config).mean())
 
 
 def plan_steps(pairs: Sequence[PromptGroup], config: DPOConfig) -> list[list[int]]:

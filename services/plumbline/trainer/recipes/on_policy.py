@@ -32,6 +32,7 @@ from plumbline.trainer.batches import cyclic_indices
 from plumbline.trainer.config.on_policy import OnPolicyConfig
 from plumbline.trainer.engine import RunContext, TrainingRun
 from plumbline.trainer.forward import response_logprobs, response_mask, response_states
+from plumbline.trainer.held_out import EarlyStop, HeldOutFigure
 from plumbline.trainer.losses.advantages import whiten
 from plumbline.trainer.losses.kl import kl_estimate
 from plumbline.trainer.rollout import (
@@ -196,9 +197,12 @@ class OnPolicyRun:
         # Dropout would make the ratio of an unchanged policy differ from 1.
         model.eval()
 
-    def train(self, prompts: Sequence[Prompt]) -> Outcome:
-        """Run all iterations, or stop where the KL bound is passed.
+    def train(self, prompts: Sequence[Prompt], held_out: Sequence[Prompt] = ()) -> Outcome:
+        """Run all iterations, or stop where the KL bound is passed or nothing is gained.
 
+        Args:
+            held_out: prompts never trained on; an early stop watches the mean score of the
+                replies to them, and goes back to the weights that had the best.
         Returns:
             the outcome; the model holds the final policy.
         Raises:
@@ -209,29 +213,36 @@ class OnPolicyRun:
         self._kl.kl_coef = run.state.get("kl_coef", self._kl.kl_coef)
         kept = read_records(run.files[_ROLLOUTS], Rollout) if _ROLLOUTS in run.files else []
         measured: list[_Measured] = [_from_state(item) for item in run.state.get("measured", [])]
+        figure = HeldOutFigure(
+            "test.score", lambda: self._score_of(held_out), higher_is_better=True
+        )
+        early_stop = EarlyStop(run, figure if held_out else None)
         done, rolled_back = start, False
         for iteration in range(start, config.iterations + 1):
             rollouts = self.collect(prompts, iteration)
             experience, now = self.prepare(rollouts)
             if self._beyond_bound(now.kl) and measured:
-                run.restore(
-                    {name.removeprefix(_WITHIN): tensor for name, tensor in run.tensors.items()}
-                )
+                within = (name for name in run.tensors if name.startswith(_WITHIN))
+                run.restore({name.removeprefix(_WITHIN): run.tensors[name] for name in within})
                 done, rolled_back = len(measured) - 1, True
                 break
             kept = rollouts if config.keep_rollouts == "last" else kept + rollouts
             measured.append(now)
             done = iteration
-            if iteration == config.iterations:
+            if iteration == config.iterations or early_stop.stops:
                 break
             if config.max_kl is not None:
-                run.tensors = {_WITHIN + name: w for name, w in run.snapshot().items()}
+                run.tensors |= {_WITHIN + name: w for name, w in run.snapshot().items()}
             figures = self._learner.learn(experience, run, iteration, self._kl.kl_coef)
             if config.kl_controller == "adaptive":
                 self._kl.update(now.kl.value, len(rollouts))
+            tested = early_stop.check(iteration + 1)
             self._keep_state(iteration + 1, measured, kept)
-            run.end_unit(iteration + 1, config.iterations, {**now.figures, **figures})
-        first, last = measured[0], measured[-1]
+            curves = {**now.figures, **figures, **tested}
+            run.end_unit(iteration + 1, config.iterations, curves, keep=bool(tested))
+        best = None if rolled_back else early_stop.restore_best()
+        done = done if best is None else best
+        first, last = measured[0], measured[done]
         return Outcome(
             initial_scores=first.scores,
             initial_score_std=first.score_std,
@@ -251,11 +262,21 @@ class OnPolicyRun:
             size=config.prompts_per_iteration,
             seed=config.seed,
         )
+        return self._draw([prompts[index] for index in chosen], iteration)
+
+    def _score_of(self, prompts: Sequence[Prompt]) -> float:
+        """Mean score of replies to held-out prompts; the draws are the same at each call."""
+        rollouts = self._draw(prompts, iteration=self._config.iterations + 1)
+        return mean(rollout_scores(rollouts, self._config.reward).tolist()).value
+
+    def _draw(self, prompts: Sequence[Prompt], iteration: int) -> list[Rollout]:
+        """Scored replies to the prompts, in order."""
+        config = self._config
         self._sampler.use_policy(self._model, iteration)
         return collect_rollouts(
             self._sampler,
             self._scorer,
-            [prompts[index] for index in chosen],
+            prompts,
             chat=self._chat,
             k=config.responses_per_prompt,
             temperatures=(config.temperature,),

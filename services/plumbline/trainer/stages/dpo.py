@@ -8,6 +8,7 @@ from plumbline.trainer.stages.common import (
     BASE,
     PREFERENCES,
     TEST_PREFERENCES,
+    check_early_stop,
     context_length,
     load_policy,
     on_device,
@@ -38,6 +39,7 @@ def run_dpo(config: DPOConfig, inputs: StageInputs, context: StageContext) -> St
     )
 
     train, test, refused = split_preferences(config, inputs)
+    check_early_stop(config, len(test))
     with on_device(config, context) as device:
         model, chat = load_policy(inputs, "policy", config.template, device, trained=config)
         limit = min(config.max_length, context_length(model))
@@ -46,7 +48,16 @@ def run_dpo(config: DPOConfig, inputs: StageInputs, context: StageContext) -> St
         reference = pair_logprobs(model, held_out, config, pad_id=chat.pad_id)
         plan = plan_steps(pairs, config)
         run = TrainingRun({"policy": model}, config, total_steps=len(plan), context=context)
-        train_dpo(model, pairs, run, config, plan, pad_id=chat.pad_id)
+        train_dpo(
+            model,
+            pairs,
+            run,
+            config,
+            plan,
+            pad_id=chat.pad_id,
+            held_out=held_out,
+            held_out_reference=reference,
+        )
         tested = (
             evaluate_dpo(model, held_out, reference, config, pad_id=chat.pad_id) if held_out else {}
         )

@@ -10,6 +10,7 @@ from plumbline.trainer.config import OnPolicyConfig
 from plumbline.trainer.stages.common import (
     BASE,
     REWARD_INPUTS,
+    check_early_stop,
     check_same_vocabulary,
     load_policy,
     on_device,
@@ -44,11 +45,14 @@ def run_on_policy(
     from plumbline.data.prompts import read_prompts
     from plumbline.data.records import Rollout
     from plumbline.data.tables import write_records
+    from plumbline.trainer.datasets import split_prompts
     from plumbline.trainer.recipes.on_policy import OnPolicyRun
 
-    prompts = read_prompts(
-        inputs.one("prompts").path, split=config.split, kinds=config.prompt_kinds
+    prompts, test = split_prompts(
+        read_prompts(inputs.one("prompts").path, split=config.split, kinds=config.prompt_kinds),
+        test_fraction=config.test_fraction,
     )
+    check_early_stop(config, len(test))
     with on_device(config, context) as device:
         model, chat = load_policy(inputs, "policy", config.template, device, trained=config)
         sampler, scorer = rollout_parts(config, inputs, context, model, chat, device)
@@ -60,7 +64,7 @@ def run_on_policy(
         loop = OnPolicyRun(
             model, chat, sampler, scorer, learner, config, context, reference=reference
         )
-        outcome = loop.train(prompts)
+        outcome = loop.train(prompts, held_out=test)
         save_policy(model, chat, loop.run, context)
     write_records(context.output_dir / "rollouts.parquet", outcome.rollouts, Rollout)
     return StageResult(metrics=outcome.metrics())

@@ -31,6 +31,7 @@ def run_pretrain(config: PretrainConfig, inputs: StageInputs, context: StageCont
     from plumbline.models.checkpoint import save_model
     from plumbline.trainer.datasets import read_input
     from plumbline.trainer.engine import TrainingRun, write_curves
+    from plumbline.trainer.execution import prepare_layers
     from plumbline.trainer.recipes.pretrain import (
         encode_documents,
         new_model,
@@ -47,6 +48,7 @@ def run_pretrain(config: PretrainConfig, inputs: StageInputs, context: StageCont
             texts, vocab_size=config.vocab_size, context_length=config.context_length
         )
         model = new_model(config, tokenizer).to(device)
+        prepare_layers(model, config)
         encoded = encode_documents(documents, conversations, tokenizer)
         run = TrainingRun({"policy": model}, config, total_steps=config.steps, context=context)
         train_language_model(model, encoded, run, config)

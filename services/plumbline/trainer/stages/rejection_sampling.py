@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from plumbline.core.errors import ConfigError
 from plumbline.core.stages import InputSpec, Stage, StageContext, StageInputs, StageResult
 from plumbline.trainer.config import RejectionSamplingConfig
 from plumbline.trainer.stages.common import (
@@ -26,6 +27,12 @@ STAGE = Stage(
             required=False,
             description="demonstrations mixed in, against forgetting",
         ),
+        "pool": InputSpec(
+            kinds=("policy", "rollouts"),
+            required=False,
+            many=True,
+            description="rollouts of all earlier policies, or of a larger one: they compete",
+        ),
     },
     output_kind="policy",
     queue="training",
@@ -41,27 +48,42 @@ def run_rejection_sampling(
     from plumbline.data.records import Rollout
     from plumbline.data.tables import write_records
     from plumbline.trainer.batches import draw_some
-    from plumbline.trainer.recipes.rejection_sampling import train_rejection_sampling
+    from plumbline.trainer.datasets import read_all
+    from plumbline.trainer.recipes.rejection_sampling import prepare_pool, train_rejection_sampling
 
     prompts = read_prompts(
         inputs.one("prompts").path, split=config.split, kinds=config.prompt_kinds
     )
     prompts = draw_some(prompts, config.max_prompts, seed=config.seed)
     replay, _ = read_conversations(inputs, "replay")
+    earlier, _ = read_all(
+        [artifact.path for artifact in inputs.many("pool")], Rollout, names=("rollouts.parquet",)
+    )
+    if not earlier and not config.responses_per_prompt:
+        raise ConfigError(
+            "responses_per_prompt=0 draws nothing, and no input 'pool' was given",
+            field="responses_per_prompt",
+        )
     with on_device(config, context) as device:
         model, chat = load_policy(inputs, "policy", config.template, device, trained=config)
         sampler, scorer = rollout_parts(config, inputs, context, model, chat, device)
+        pool = prepare_pool(earlier, prompts, scorer, chat)
         run, selections, rollouts = train_rejection_sampling(
-            model, prompts, sampler, scorer, config, context, chat=chat, replay=replay
+            model, prompts, sampler, scorer, config, context, chat=chat, replay=replay, pool=pool
         )
         save_policy(model, chat, run, context)
     write_records(context.output_dir / "rollouts.parquet", rollouts, Rollout)
+    last = selections[-1]
+    tuned = {} if last.temperature is None else {"temperature": last.temperature}
     return StageResult(
         metrics={
             "loss": run.curves[-1]["loss"],
-            "score.mean": selections[-1].mean_score,
-            "score.best": selections[-1].best_score,
+            "score.mean": last.mean_score,
+            "score.best": last.best_score,
             "prompts": float(len(prompts)),
-            "prompts.kept": float(selections[-1].prompts),
+            "prompts.kept": float(last.prompts),
+            "prompts.from_pool": float(last.from_pool),
+            "pool": float(len(pool)),
+            **tuned,
         }
     )

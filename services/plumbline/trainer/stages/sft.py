@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from plumbline.core.errors import ConfigError
 from plumbline.core.stages import InputSpec, Stage, StageContext, StageInputs, StageResult
 from plumbline.trainer.config import SFTConfig
 from plumbline.trainer.stages.common import (
     BASE,
+    check_early_stop,
     context_length,
     load_policy,
     on_device,
-    read_conversations,
     save_policy,
+    split_conversations,
 )
+
+if TYPE_CHECKING:
+    from plumbline.data.records import Document
+    from plumbline.models.chat import ChatFormat, EncodedConversation
 
 STAGE = Stage(
     name="trainer.sft",
@@ -24,6 +33,16 @@ STAGE = Stage(
             many=True,
             description="demonstrations; assistant turns are learned",
         ),
+        "pretraining": InputSpec(
+            kinds=("corpus",),
+            required=False,
+            description="documents mixed in against forgetting, with pretraining_share",
+        ),
+        "test": InputSpec(
+            kinds=("conversations", "corpus"),
+            required=False,
+            description="held-out conversations, in place of a split",
+        ),
     },
     output_kind="policy",
     queue="training",
@@ -34,30 +53,108 @@ STAGE = Stage(
 
 def run_sft(config: SFTConfig, inputs: StageInputs, context: StageContext) -> StageResult:
     from plumbline.trainer.engine import TrainingRun
-    from plumbline.trainer.recipes.sft import encode_conversations, plan_steps, train_sft
+    from plumbline.trainer.recipes.sft import (
+        TEST_LOSS,
+        encode_conversations,
+        evaluate_sft,
+        plan_steps,
+        train_sft,
+    )
 
-    conversations, refused = read_conversations(inputs, "conversations", config.on_error)
+    train, test, refused = split_conversations(config, inputs)
+    check_early_stop(config, len(test))
+    documents = _pretraining(config, inputs)
     with on_device(config, context) as device:
         model, chat = load_policy(inputs, "base", config.template, device, trained=config)
         limit = min(config.max_length, context_length(model))
-        dataset = encode_conversations(conversations, chat, max_length=limit)
+        datasets = [encode_conversations(part, chat, max_length=limit) for part in train]
+        examples = _mixed(config, [part.examples for part in datasets], documents, chat, limit)
+        held_out = encode_conversations(test, chat, max_length=limit).examples if test else []
         plan = plan_steps(
-            dataset.examples,
+            examples,
             batch_size=config.batch_size,
             epochs=config.epochs,
             seed=config.seed,
             max_steps=config.max_steps,
         )
         run = TrainingRun({"policy": model}, config, total_steps=len(plan), context=context)
-        train_sft(model, dataset.examples, run, plan, pad_id=chat.pad_id, start=run.resume())
+        train_sft(
+            model,
+            examples,
+            run,
+            plan,
+            pad_id=chat.pad_id,
+            start=run.resume(),
+            held_out=held_out,
+            neftune_alpha=config.neftune_alpha,
+        )
+        tested = (
+            {
+                TEST_LOSS: evaluate_sft(model, held_out, config, pad_id=chat.pad_id),
+                "examples.test": float(len(held_out)),
+            }
+            if held_out
+            else {}
+        )
         save_policy(model, chat, run, context)
     return StageResult(
         metrics={
             "loss": run.curves[-1]["loss"],
-            "examples": float(len(dataset.examples)),
-            "examples.cut": float(dataset.cut),
-            "examples.left_out": float(dataset.left_out),
+            "examples": float(len(examples)),
+            "examples.cut": float(sum(part.cut for part in datasets)),
+            "examples.left_out": float(sum(part.left_out for part in datasets)),
             "records.refused": float(refused),
-            "steps": float(len(plan)),
+            "steps": float(run.optimizer_steps),
+            **tested,
         }
     )
+
+
+def _pretraining(config: SFTConfig, inputs: StageInputs) -> list[Document]:
+    """Documents that are mixed in.
+
+    Raises:
+        ConfigError: a share without documents, or the other way round.
+    """
+    from plumbline.data.records import Document
+    from plumbline.trainer.datasets import read_input
+
+    given = inputs.optional("pretraining")
+    if (given is not None) != bool(config.pretraining_share):
+        raise ConfigError(
+            f"pretraining_share={config.pretraining_share} and {'an' if given else 'no'} input "
+            "pretraining; accepted: both or neither",
+            field="pretraining_share",
+        )
+    return [] if given is None else read_input(given.path, Document).records
+
+
+def _mixed(
+    config: SFTConfig,
+    sources: Sequence[Sequence[EncodedConversation]],
+    documents: Sequence[Document],
+    chat: ChatFormat,
+    max_length: int,
+) -> list[EncodedConversation]:
+    """Examples of all sources, and of documents, in their shares.
+
+    Raises:
+        ConfigError: not as many weights as sources.
+    """
+    from plumbline.trainer.recipes.sft import encode_texts, mix_examples
+
+    if config.mix and len(config.mix) != len(sources):
+        raise ConfigError(
+            f"mix has {len(config.mix)} weights for {len(sources)} inputs 'conversations'; "
+            "accepted: one for each",
+            field="mix",
+        )
+    if not config.mix and not documents:
+        return [example for source in sources for example in source]
+    weights = config.mix or tuple(float(len(source)) for source in sources)
+    rest = (1 - config.pretraining_share) / sum(weights)
+    shares = [weight * rest for weight in weights]
+    if not documents:
+        return mix_examples(sources, shares, seed=config.seed)
+    texts = encode_texts(documents, chat, max_length=max_length)
+    return mix_examples([*sources, texts], [*shares, config.pretraining_share], seed=config.seed)
