@@ -44,6 +44,7 @@ METHODS = [
     "reward_model",
     "rloo",
     "sft",
+    "vision_sft",
 ]
 
 

@@ -14,6 +14,7 @@ from plumbline.trainer.stages import (
     rejection_sampling,
     reward_model,
     sft,
+    vision_sft,
 )
 
 STAGES = (
@@ -28,4 +29,5 @@ STAGES = (
     ghost_attention.STAGE,
     context_distillation.STAGE,
     judge.STAGE,
+    vision_sft.STAGE,
 )

@@ -102,6 +102,14 @@ def test_a_judge_that_only_looks_at_the_place_has_no_preference() -> None:
     assert metrics["place_bias"] == pytest.approx(0.4)
 
 
+def test_pairs_that_the_orders_disagree_on_may_be_left_out() -> None:
+    """P(A) is 0.9 and 0.6: standing first wins both times, and the mean still leans to one."""
+    judge = ScriptedJudge(lambda q: (0.9, 0.1) if first_of(q) == "a" else (0.6, 0.4))
+
+    assert len(judged(responses("a", "b"), judge)[0].preferences) == 1
+    assert judged(responses("a", "b"), judge, require_agreement=True)[0].preferences == []
+
+
 def test_equal_and_unreadable_responses_are_not_judged() -> None:
     judge = ScriptedJudge(lambda _: (0.6, 0.4))
     rollouts = responses("same", "same", " ", "<|user|>x", "other")
@@ -143,6 +151,7 @@ def test_points_pair_the_best_with_the_worst() -> None:
     assert (preference.chosen, preference.rejected) == ("good", "bad")
     assert preference.agreement == pytest.approx(0.825)
     assert metrics["pairs"] == 1
+    assert "orders_agree" not in metrics
 
 
 def test_braces_within_a_text_are_not_places() -> None:

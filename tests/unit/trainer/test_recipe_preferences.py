@@ -13,8 +13,10 @@ from torch.testing import assert_close
 from plumbline.core.errors import InvalidInputError
 from plumbline.data.records import LabelledResponse, Preference, user
 from plumbline.models.chat import ChatFormat
-from plumbline.trainer.config import DPOConfig, KTOConfig
+from plumbline.trainer.adapters import base_weights, choose_parameters
+from plumbline.trainer.config import DPOConfig, KTOConfig, LoRAConfig
 from plumbline.trainer.engine import TrainingRun
+from plumbline.trainer.forward import response_logprobs
 from plumbline.trainer.recipes import dpo, kto
 
 GOOD, BAD = "sat on the mat", "ran to the sea"
@@ -128,6 +130,23 @@ def test_cached_reference_equals_the_live_one(
     assert_close(batched, alone, atol=1e-4, rtol=0)
 
 
+def test_reference_of_adapters_is_the_base_without_them(
+    tiny_llama: Callable[..., Any], chat: ChatFormat, make_context: Callable[..., Any]
+) -> None:
+    """What was cached before the first step is what the trained model says without adapters."""
+    model, config = tiny_llama(), dpo_config(lora=LoRAConfig(rank=4), learning_rate=1e-2)
+    choose_parameters(model, config)
+    pairs = dpo.encode_pairs([preference(i) for i in range(8)], chat, max_length=64)
+    run = run_dpo(model, chat, config, make_context())
+
+    with base_weights(model):
+        live = dpo.pair_logprobs(model, pairs, config, pad_id=chat.pad_id)
+    trained = dpo.pair_logprobs(model, pairs, config, pad_id=chat.pad_id)
+    assert run.curves[0]["loss"] == pytest.approx(math.log(2), abs=1e-4)
+    assert_close(run.tensors["reference_logprobs"], live, atol=1e-5, rtol=0)
+    assert (trained - live).abs().min() > 0.1
+
+
 def test_dpo_prompt_begins_both_sides_and_keeps_its_end(chat: ChatFormat) -> None:
     long = Preference("l", (user("the cat " * 40),), "sat", "ran to the old house")
 
@@ -176,6 +195,23 @@ def test_kto_starts_at_one_half_and_parts_good_from_bad(
     assert curves[0]["kl"] == pytest.approx(0, abs=1e-4)
     assert curves[-1]["loss"] < 0.4
     assert curves[-1]["reward.desirable"] > curves[-1]["reward.undesirable"] + 0.3
+
+
+def test_kto_reference_of_adapters_is_the_base_without_them(
+    tiny_llama: Callable[..., Any], chat: ChatFormat, make_context: Callable[..., Any]
+) -> None:
+    model, config = tiny_llama(), kto_config(lora=LoRAConfig(rank=4), learning_rate=1e-2)
+    choose_parameters(model, config)
+    responses = kto.encode_responses([labelled(i) for i in range(8)], chat, max_length=64)
+    groups = [item.after(item.prompt) for item in responses]
+    run = run_kto(model, chat, config, make_context())
+
+    with torch.no_grad(), base_weights(model):
+        live = response_logprobs(model, groups, pad_id=chat.pad_id).sum(dim=1)
+    with torch.no_grad():
+        trained = response_logprobs(model, groups, pad_id=chat.pad_id).sum(dim=1)
+    assert_close(run.tensors["reference_logprobs"], live, atol=1e-4, rtol=0)
+    assert (trained - live).abs().max() > 0.1
 
 
 def test_prompts_meet_the_next_response_of_their_step(chat: ChatFormat) -> None:

@@ -28,6 +28,7 @@ Metrics of the artifacts (manifests):
 
     pretrain            loss, documents, tokens, parameters
     sft                 loss, steps, examples, examples.cut, examples.left_out, records.refused
+    vision_sft          loss, steps, examples, examples.left_out, parameters.<part> that learn
     reward_model        loss, pairs.train (of a mix also .<group>), pairs.test, records.refused; on
                         held-out pairs accuracy (.low, .high: 95 % interval; .unanimous, .split: by
                         the annotators' agreement; .grade.<grade>, .source.<source>, .kind.<kind>;
@@ -92,6 +93,7 @@ from plumbline.trainer.config.rollouts import (
     SamplingConfig,
 )
 from plumbline.trainer.config.sft import SFTConfig
+from plumbline.trainer.config.vision_sft import VisionSFTConfig
 
 __all__ = [
     "CombinedReward",
@@ -120,4 +122,5 @@ __all__ = [
     "SFTConfig",
     "SamplingConfig",
     "TrainingConfig",
+    "VisionSFTConfig",
 ]

@@ -72,6 +72,8 @@ class JudgeConfig(ComputeConfig):
     tie_margin: float = Field(0.05, ge=0, lt=0.5)
     """Pairs whose probability is nearer to one half are left out as ties. For points: the least
     difference, as a share of the highest number."""
+    require_agreement: bool = False
+    """Leave out pairs as well on which the two orders prefer different responses."""
     grade_bounds: tuple[float, float, float] = (0.6, 0.75, 0.9)
     """Probabilities from which a preference is slightly better, better, significantly better."""
     template: Template = "chat"

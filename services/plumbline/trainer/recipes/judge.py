@@ -11,6 +11,7 @@ Legend: N questions, C possible answers.
 from __future__ import annotations
 
 import itertools
+import logging
 import random
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -29,8 +30,12 @@ from plumbline.trainer.config.judge import JudgeConfig
 from plumbline.trainer.forward import response_logprobs
 
 SOURCE = "judge"
+_FEW = 0.1
+"""Share of pairs with a preference under which the judge is worth a warning."""
 _PLACE = re.compile(r"\{(\w+)\}")
 Progress = Callable[[int, int, str], None]
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,8 +48,9 @@ class Verdict:
     second: str
     probability: float
     """That the first is better."""
-    orders_agree: bool = True
-    place_bias: float = 0.0
+    orders_agree: bool | None = None
+    """Whether both orders prefer the same response; None where only one was asked."""
+    place_bias: float | None = None
     """How much more probable a response is for standing first: 0.5 means it always wins there."""
 
 
@@ -57,14 +63,17 @@ class Judgement:
 
     def metrics(self) -> dict[str, float]:
         """Counts, agreement of the two orders, and the bias towards a place."""
-        n = max(len(self.verdicts), 1)
-        return {
+        counts = {
             "pairs": float(len(self.verdicts)),
             "preferences": float(len(self.preferences)),
             "ties": float(len(self.verdicts) - len(self.preferences)),
-            "orders_agree": sum(v.orders_agree for v in self.verdicts) / n,
-            "place_bias": sum(v.place_bias for v in self.verdicts) / n,
         }
+        agree = [float(v.orders_agree) for v in self.verdicts if v.orders_agree is not None]
+        bias = [v.place_bias for v in self.verdicts if v.place_bias is not None]
+        if not agree:
+            return counts
+        means = {"orders_agree": sum(agree) / len(agree), "place_bias": sum(bias) / len(bias)}
+        return {**counts, **means}
 
 
 class LanguageModelJudge:
@@ -139,6 +148,10 @@ def judge_rollouts(
     compare = _by_pairs if config.method == "pairwise" else _by_points
     verdicts = compare(several, judge, config, progress)
     preferences = [p for v in verdicts if (p := _preference(v, config)) is not None]
+    if len(preferences) < _FEW * len(verdicts):
+        logger.warning(
+            "the judge prefers a response in %d of %d pairs only", len(preferences), len(verdicts)
+        )
     return Judgement(preferences, verdicts)
 
 
@@ -216,6 +229,8 @@ def _by_points(
 def _preference(verdict: Verdict, config: JudgeConfig) -> Preference | None:
     """The preference that a verdict makes; None for a tie."""
     lead = abs(verdict.probability - 0.5)
+    if config.require_agreement and verdict.orders_agree is False:
+        return None
     if lead == 0 or lead < config.tie_margin or verdict.first == verdict.second:
         return None
     texts = (verdict.first, verdict.second)
