@@ -14,7 +14,7 @@ PART := curation
 help: ## List every target
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
 
-$(STAMP): requirements.lock pyproject.toml .ci/setup
+$(STAMP): requirements.lock pyproject.toml .ci/setup $(wildcard services/plumbline/sampler/kernels/kernels*)
 	@.ci/setup
 	@touch $@
 
@@ -30,7 +30,7 @@ test: $(STAMP) ## Run the tests (under 15 minutes on 2 cores)
 test-slow: $(STAMP) ## Run the long tests: whole quickstarts, worker and service kills
 	$(BIN)/pytest -m slow $(PYTEST_ARGS)
 
-bench: $(STAMP) ## Measure a part beside its peers: make bench PART=curation|pii|training|curves [BENCH_ARGS=...]
+bench: $(STAMP) ## Measure a part beside its peers: make bench PART=curation|pii|training|sampling|scoring|curves [BENCH_ARGS=...]
 	$(BIN)/python tests/benchmarks/$(PART)_bench.py $(BENCH_ARGS)
 
 setup-bench: $(BENCH_STAMP) $(TRL_STAMP) $(TRL_PPO_STAMP) ## Make the environments of the benchmarks' peers and the losses' oracles, .venv-*
@@ -76,7 +76,7 @@ protos-check: $(STAMP) ## Do the stubs match protos/?
 buf: ## Lint the wire contract and look for breaking changes
 	@.ci/buf
 
-servers: ## Build the real servers that integration tests start (needs Go; cached outside the repository)
+servers: ## Get the real servers that integration tests start (MinIO needs Go; cached outside the repository)
 	@.ci/servers
 
 lock: $(STAMP) ## Resolve the dependencies anew into requirements.lock

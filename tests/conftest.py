@@ -130,8 +130,20 @@ def s3_bucket() -> str:
     return f"test-{uuid.uuid4().hex[:16]}"
 
 
-def find_server(name: str) -> Path:
-    """A server program that the set-up built; without it the test is skipped.
+@pytest.fixture(scope="session")
+def tritonserver() -> Path:
+    """The program that starts Triton Inference Server with its Python backend."""
+    return find_server("tritonserver", builder="python3")
+
+
+@pytest.fixture(scope="session")
+def numpy_1() -> Path:
+    """Folder of a numpy that Triton's Python backend can hand text to models in."""
+    return find_server("numpy-1", builder="python3")
+
+
+def find_server(name: str, *, builder: str = "go") -> Path:
+    """A server program, or a part of one, that the set-up put there; else the test is skipped.
 
     In continuous integration a missing program that could have been built is a failure.
     """
@@ -142,8 +154,8 @@ def find_server(name: str) -> Path:
     if os.access(path, os.X_OK):
         return path
     reason = f"the program {name} is missing: {path}"
-    if os.environ.get("CI") and shutil.which("go"):
-        pytest.fail(f"{reason}, although Go is there to build it")
+    if os.environ.get("CI") and shutil.which(builder):
+        pytest.fail(f"{reason}, although {builder} is there to set it up")
     pytest.skip(reason)
 
 

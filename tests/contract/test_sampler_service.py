@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import grpc
 import pytest
+from grpc_status import rpc_status
+from prometheus_client import REGISTRY
+from safetensors.torch import save_file
 
 from plumbline.core.artifacts import Lineage, open_configured_store
 from plumbline.core.errors import (
@@ -25,6 +30,8 @@ from plumbline.data.records import Prompt, Rollout, user
 from plumbline.data.tables import read_records, write_records
 from plumbline.data.template import Template
 from plumbline.data.wire import prompt_to_wire, template_to_wire
+from plumbline.models.adapters import merge_adapters
+from plumbline.models.checkpoint import load_causal_lm, save_model
 from plumbline.models.references import ModelReferences
 from plumbline.sampler.client import (
     SamplingRequest,
@@ -32,7 +39,11 @@ from plumbline.sampler.client import (
     rollout_logprobs,
     sample_rollouts,
 )
+from plumbline.sampler.config import SamplerConfig
 from plumbline.sampler.engine import SamplerEngine
+from plumbline.sampler.generation import sample_batch
+from plumbline.sampler.interface import SamplingOptions
+from plumbline.sampler.scheduler import Scheduler
 from plumbline.sampler.seeds import derive_seed
 from plumbline.sampler.service import SamplerService
 from plumbline.sampler.tasks import STAGES
@@ -63,13 +74,21 @@ def engine(settings: Settings) -> SamplerEngine:
     return SamplerEngine(ModelReferences(open_configured_store(settings)), device="cpu")
 
 
-@pytest.fixture(scope="module")
-def address(engine: SamplerEngine) -> Iterator[str]:
+@contextlib.contextmanager
+def serving(engine: SamplerEngine) -> Iterator[str]:
+    """Address of a server of this engine."""
+
     def register(server: grpc.aio.Server) -> list[str]:
         sampler_pb2_grpc.add_SamplerServiceServicer_to_server(SamplerService(engine), server)
         return ["plumbline.v1.SamplerService"]
 
     with serve_in_thread("sampler", register) as found:
+        yield found
+
+
+@pytest.fixture(scope="module")
+def address(engine: SamplerEngine) -> Iterator[str]:
+    with serving(engine) as found:
         yield found
 
 
@@ -178,59 +197,218 @@ def test_a_stream_has_no_gaps_and_ends_with_reason_and_usage(stub: Any, policy: 
     assert {message.policy_id for message in messages} == {policy}
 
 
-def test_generation_ends_when_the_caller_goes_away(
-    address: str, engine: SamplerEngine, policy: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    drawn = []
-    closed = threading.Event()
-    generate = engine.generate
+def figure(name: str) -> float:
+    """A Prometheus figure of this process."""
+    return REGISTRY.get_sample_value(f"plumbline_sampler_{name}") or 0.0
 
-    def watched(*args: Any, **kwargs: Any) -> Iterator[Any]:
-        try:
-            for delta in generate(*args, **kwargs):
-                drawn.append(delta)
-                time.sleep(0.02)
-                yield delta
-        finally:
-            closed.set()
 
-    monkeypatch.setattr(engine, "generate", watched)
+def wait_until_idle() -> None:
+    """Nothing is drawn, and nobody holds a block of the cache."""
+    end = time.monotonic() + 10
+    while figure("rows") or figure("cache_blocks_held") or figure("requests_waiting"):
+        assert time.monotonic() < end
+        time.sleep(0.01)
+
+
+@pytest.fixture
+def slow_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Steps of 20 ms, so that what comes meanwhile finds a response half drawn."""
+    step = Scheduler.step
+
+    def slow(scheduler: Scheduler) -> None:
+        time.sleep(0.02)
+        step(scheduler)
+
+    monkeypatch.setattr(Scheduler, "step", slow)
+
+
+@pytest.mark.usefixtures("slow_steps")
+def test_generation_ends_when_the_caller_goes_away(address: str, policy: str) -> None:
+    before = figure("response_tokens_total")
     with connect("sampler", target=address) as client:
-        request = generate_request(policy, seed=3, max_response_tokens=100)
-        stream = client.Generate(request)
+        stream = client.Generate(generate_request(policy, seed=3, max_response_tokens=100))
         next(stream)
         stream.cancel()
 
-        assert closed.wait(timeout=10)
-        drawn_before_the_end = len(drawn)
-        whole = len(list(client.Generate(request)))
-    assert drawn_before_the_end < whole
-    assert whole > 20
+    wait_until_idle()
+    assert 1 <= figure("response_tokens_total") - before < 50
 
 
-def test_work_for_a_caller_past_its_deadline_is_abandoned(
-    stub: Any, policy: str, engine: SamplerEngine
-) -> None:
-    prompts = [prompt_to_wire(prompt.messages) for prompt in PROMPTS]
+@pytest.mark.usefixtures("slow_steps")
+def test_a_deadline_ends_a_response_half_way(address: str, policy: str) -> None:
+    with connect("sampler", target=address) as client:
+        stream = client.Generate(
+            generate_request(policy, seed=3, max_response_tokens=100), timeout=0.5
+        )
+        with pytest.raises(DeadlineExceededError):
+            list(stream)
+
+    wait_until_idle()
+
+
+@pytest.mark.usefixtures("slow_steps")
+def test_work_for_a_caller_past_its_deadline_is_abandoned(stub: Any, policy: str) -> None:
     request = pb.SampleResponsesRequest(
         policy=policy,
-        prompts=prompts * 16,
+        prompts=[prompt_to_wire(prompt.messages) for prompt in PROMPTS] * 16,
         responses_per_prompt=64,
         parameters=types_pb2.SamplingParameters(max_response_tokens=100),
     )
     with pytest.raises(DeadlineExceededError):
-        stub.SampleResponses(request, timeout=0.3)
+        stub.SampleResponses(request, timeout=0.5)
 
-    # The lock of the policy is free again soon, because the batch stops at its next step.
-    started = time.monotonic()
-    stub.SampleResponses(
-        pb.SampleResponsesRequest(
-            policy=policy,
-            prompts=prompts[:1],
-            parameters=types_pb2.SamplingParameters(max_response_tokens=1),
-        )
+    wait_until_idle()
+
+
+def test_many_callers_are_drawn_together_and_get_what_each_gets_alone(
+    address: str, policy: str
+) -> None:
+    def draw(seed: int) -> list[str]:
+        with connect("sampler", target=address) as client:
+            request = generate_request(policy, seed=seed, max_response_tokens=40)
+            return [message.delta for message in client.Generate(request)]
+
+    with ThreadPoolExecutor(24) as pool:
+        together = list(pool.map(draw, range(24)))
+
+    for seed in (0, 11, 23):
+        assert "".join(together[seed]) == "".join(draw(seed))
+    wait_until_idle()
+
+
+@pytest.mark.usefixtures("slow_steps")
+def test_a_full_queue_refuses_and_says_when_to_try_again(settings: Settings, policy: str) -> None:
+    engine = SamplerEngine(
+        ModelReferences(open_configured_store(settings)),
+        SamplerConfig(max_waiting=4, max_rows=2),
+        device="cpu",
     )
-    assert time.monotonic() - started < 5
+    with serving(engine) as address, grpc.insecure_channel(address) as channel:
+        stub = sampler_pb2_grpc.SamplerServiceStub(channel)
+        engine.load(policy)
+        requests = [generate_request(policy, seed=s, max_response_tokens=60) for s in range(12)]
+        streams = [stub.Generate(request, timeout=60) for request in requests]
+        ended = []
+        for stream in streams:
+            try:
+                ended.append(list(stream)[-1].finish_reason)
+            except grpc.RpcError as error:
+                assert error.code() == grpc.StatusCode.RESOURCE_EXHAUSTED
+                details = rpc_status.from_call(error).details
+                kinds = {detail.type_url.rpartition(".")[2] for detail in details}
+                assert "RetryInfo" in kinds
+                ended.append("refused")
+
+    assert 1 <= ended.count("refused") <= 8
+    wait_until_idle()
+
+
+def test_a_policy_that_is_replaced_finishes_what_it_began(
+    settings: Settings, policy: str, tiny_llama: Callable[..., Any], tiny_tokenizer: Any,
+    tmp_path: Path,
+) -> None:  # fmt: skip
+    store = open_configured_store(settings)
+    save_model(tiny_llama(seed=7), tiny_tokenizer, tmp_path / "second")
+    lineage = Lineage(stage="test", version=1, config={"second": True}, inputs={})
+    second = store.put("policy", tmp_path / "second", lineage=lineage).id
+    engine = SamplerEngine(ModelReferences(store), SamplerConfig(max_policies=1), device="cpu")
+    with serving(engine) as address, connect("sampler", target=address) as stub:
+        texts = {}
+        for one in (policy, second):
+            deltas = list(stub.Generate(generate_request(one, seed=1, max_response_tokens=60)))
+            texts[one] = "".join(delta.delta for delta in deltas)
+        stub.LoadPolicy(pb.LoadPolicyRequest(policy=policy))
+        stop = threading.Event()
+        seen: list[tuple[str, str]] = []
+
+        def ask() -> None:
+            with connect("sampler", target=address) as client:
+                while not stop.is_set():
+                    deltas = list(
+                        client.Generate(generate_request("", seed=1, max_response_tokens=60))
+                    )
+                    (named,) = {delta.policy_id for delta in deltas}
+                    seen.append((named, "".join(delta.delta for delta in deltas)))
+
+        with ThreadPoolExecutor(6) as pool:
+            asking = [pool.submit(ask) for _ in range(6)]
+            for swap in range(10):
+                stub.LoadPolicy(pb.LoadPolicyRequest(policy=(second, policy)[swap % 2]))
+                time.sleep(0.1)
+            stop.set()
+            for one in asking:
+                one.result()
+
+    assert {named for named, _ in seen} == {policy, second}
+    assert all(text == texts[named] for named, text in seen)
+
+
+def test_adapters_are_a_policy_of_their_own(
+    settings: Settings, policy: str, tiny_policy: Path, tmp_path: Path
+) -> None:
+    peft = pytest.importorskip("peft")
+    model, _ = load_causal_lm(tiny_policy)
+    config = peft.LoraConfig(r=4, target_modules=["q_proj", "v_proj"], init_lora_weights=False)
+    peft.inject_adapter_in_model(config, model)
+    config.save_pretrained(tmp_path / "adapters")
+    save_file(
+        peft.get_peft_model_state_dict(model), tmp_path / "adapters/adapter_model.safetensors"
+    )
+    merge_adapters(model)
+    engine = SamplerEngine(ModelReferences(open_configured_store(settings)), device="cpu")
+    prompt = (user("the cat"),)
+    options = SamplingOptions(temperatures=(0.0,), max_response_tokens=8)
+
+    before = engine.sample(policy, [prompt], options, k=1, seeds=[0])
+    described = engine.load(f"path:{tmp_path / 'adapters'}", policy)
+    policy_id, (sampled,) = engine.sample("", [prompt], options, k=1, seeds=[0])
+
+    assert described.id == policy_id and policy_id.endswith(f"+{policy}")
+    ids = list(sampled.prompt_token_ids)
+    expected = sample_batch(
+        model, [ids], k=1, temperatures=(0.0,), seeds=[0], max_response_tokens=8, eos_id=2
+    )
+    assert sampled.responses[0].sampled.token_ids == expected[0][0].token_ids
+    # The base draws what it drew before.
+    assert engine.sample(policy, [prompt], options, k=1, seeds=[0]) == before
+    assert {one.id for one in engine.policies()[0]} == {policy, policy_id}
+
+
+def test_every_drawing_parameter_reaches_the_engine(stub: Any, policy: str) -> None:
+    def draw(**parameters: Any) -> Any:
+        response = stub.SampleResponses(
+            pb.SampleResponsesRequest(
+                policy=policy,
+                prompts=[prompt_to_wire(PROMPTS[0].messages)],
+                parameters=types_pb2.SamplingParameters(
+                    seed=5, max_response_tokens=8, **parameters
+                ),
+            )
+        )
+        return response.samples[0].responses[0]
+
+    plain = draw()
+    greedy = draw(temperature=0.0)
+    assert draw(min_p=1.0).token_ids == greedy.token_ids == draw(top_k=1).token_ids
+    assert set(draw(logit_bias={60: 100.0}).token_ids) == {60}
+    assert draw(repetition_penalty=10.0).token_ids != plain.token_ids
+    detailed = draw(top_logprobs=3)
+    assert detailed.token_ids == plain.token_ids
+    assert [d.token_id for d in detailed.details] == list(plain.token_ids)
+    assert all(len(d.alternatives) == 3 for d in detailed.details)
+    joined = b"".join(d.text for d in detailed.details if d.token_id > 5).decode(errors="replace")
+    assert joined.strip() == plain.text.strip()
+    assert list(plain.details) == []
+    for bad, field in (
+        ({"min_p": 2.0}, "min_p"),
+        ({"repetition_penalty": 0.0}, "repetition_penalty"),
+        ({"logit_bias": {999: 1.0}}, "logit_bias"),
+        ({"logit_bias": {5: 101.0}}, "logit_bias"),
+        ({"top_logprobs": 21}, "top_logprobs"),
+    ):
+        with pytest.raises(InvalidInputError) as refused:
+            draw(**bad)
+        assert refused.value.field == field
 
 
 def test_logprobs_cover_the_end_token(stub: Any, policy: str) -> None:

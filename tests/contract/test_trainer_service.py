@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import copy
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import grpc
 import pytest
+import torch
 from google.protobuf.json_format import MessageToDict
 from google.protobuf.struct_pb2 import Struct
 
 from plumbline.catalogue import STAGES
-from plumbline.core.artifacts import open_configured_store
+from plumbline.core.artifacts import ArtifactStore, Lineage, open_configured_store
 from plumbline.core.errors import ConfigError, NotFoundError
 from plumbline.core.jobs import Job, JobState, Progress
 from plumbline.core.rpc import connect, serve_in_thread
@@ -21,13 +24,21 @@ from plumbline.core.stages import check_input_names, run_stage
 from plumbline.core.validation import parse_config
 from plumbline.data.records import Prompt, Rollout, user
 from plumbline.data.tables import read_records, write_records
+from plumbline.models.adapters import merge_adapters, save_adapters
+from plumbline.models.checkpoint import load_causal_lm
+from plumbline.models.packing import PromptGroup
 from plumbline.models.references import ModelReferences
 from plumbline.reward.engine import RewardEngine
 from plumbline.reward.service import RewardService
 from plumbline.sampler.engine import SamplerEngine
 from plumbline.sampler.service import SamplerService
+from plumbline.trainer.adapters import choose_parameters
+from plumbline.trainer.config import LoRAConfig, SFTConfig
+from plumbline.trainer.drawn_logprobs import trusted_logprobs
+from plumbline.trainer.forward import response_mask
+from plumbline.trainer.remote import RemoteSampler
 from plumbline.trainer.service import TrainerService
-from plumbline.v1 import jobs_pb2, reward_pb2_grpc, sampler_pb2_grpc, trainer_pb2_grpc
+from plumbline.v1 import jobs_pb2, reward_pb2_grpc, sampler_pb2, sampler_pb2_grpc, trainer_pb2_grpc
 from plumbline.v1 import trainer_pb2 as pb
 
 METHODS = [
@@ -186,30 +197,48 @@ def prompts(tmp_path: Path) -> Path:
     return tmp_path / "prompts.parquet"
 
 
-@pytest.mark.parametrize("method", ["ppo", "rejection_sampling"])
-def test_disaggregated_training_has_the_colocated_rollouts(
-    method: str,
-    prompts: Path,
-    tiny_policy: Path,
-    tiny_reward_models: dict[str, Path],
-    tmp_path: Path,
-) -> None:
-    plain = Settings(state_dir=tmp_path / "state", threads=1)
-    store = open_configured_store(plain)
-    references = ModelReferences(store)
+@pytest.fixture
+def store(tmp_path: Path) -> ArtifactStore:
+    return open_configured_store(Settings(state_dir=tmp_path / "state", threads=1))
 
-    def register_sampler(server: grpc.aio.Server) -> list[str]:
-        servicer = SamplerService(SamplerEngine(references, device="cpu"))
+
+@pytest.fixture
+def sampler_address(store: ArtifactStore) -> Iterator[str]:
+    def register(server: grpc.aio.Server) -> list[str]:
+        servicer = SamplerService(SamplerEngine(ModelReferences(store), device="cpu"))
         sampler_pb2_grpc.add_SamplerServiceServicer_to_server(servicer, server)
         return ["plumbline.v1.SamplerService"]
 
-    def register_reward(server: grpc.aio.Server) -> list[str]:
-        servicer = RewardService(RewardEngine(references, device="cpu"))
+    with serve_in_thread("sampler", register) as address:
+        yield address
+
+
+@pytest.fixture
+def reward_address(store: ArtifactStore) -> Iterator[str]:
+    def register(server: grpc.aio.Server) -> list[str]:
+        servicer = RewardService(RewardEngine(ModelReferences(store), device="cpu"))
         reward_pb2_grpc.add_RewardServiceServicer_to_server(servicer, server)
         return ["plumbline.v1.RewardService"]
 
+    with serve_in_thread("reward", register) as address:
+        yield address
+
+
+@pytest.mark.parametrize("lora", [None, {"rank": 2}], ids=["whole", "adapters"])
+@pytest.mark.parametrize("method", ["ppo", "rejection_sampling"])
+def test_disaggregated_training_has_the_colocated_rollouts(
+    method: str,
+    lora: dict[str, int] | None,
+    prompts: Path,
+    tiny_policy: Path,
+    tiny_reward_models: dict[str, Path],
+    store: ArtifactStore,
+    sampler_address: str,
+    reward_address: str,
+    tmp_path: Path,
+) -> None:
     config: dict[str, Any] = {"max_response_tokens": 6, "learning_rate": 1e-3, "log_every": 1}
-    config |= {"keep_rollouts": "all", "device": "cpu"}
+    config |= {"keep_rollouts": "all", "device": "cpu", "lora": lora}
     if method == "ppo":
         config |= {"iterations": 2, "prompts_per_iteration": 8, "minibatch_size": 4}
     else:
@@ -220,22 +249,19 @@ def test_disaggregated_training_has_the_colocated_rollouts(
         "helpfulness": [f"path:{tiny_reward_models['helpfulness']}"],
         "safety": [f"path:{tiny_reward_models['safety']}"],
     }
+    targets = {"sampler": sampler_address, "reward": reward_address}
+    settings = Settings(state_dir=tmp_path / "state", threads=1, targets=targets)
     found = {}
-    with (
-        serve_in_thread("sampler", register_sampler) as sampler,
-        serve_in_thread("reward", register_reward) as reward,
-    ):
-        settings = plain.model_copy(update={"targets": {"sampler": sampler, "reward": reward}})
-        for rollout in ("colocated", "remote"):
-            artifact, _ = run_stage(
-                STAGES[f"trainer.{method}"],
-                {**config, "rollout": rollout},
-                inputs,
-                store=store,
-                settings=settings,
-            )
-            directory = store.materialise(artifact.id)
-            found[rollout] = read_records(directory / "rollouts.parquet", Rollout)
+    for rollout in ("colocated", "remote"):
+        artifact, _ = run_stage(
+            STAGES[f"trainer.{method}"],
+            {**config, "rollout": rollout},
+            inputs,
+            store=store,
+            settings=settings,
+        )
+        directory = store.materialise(artifact.id)
+        found[rollout] = read_records(directory / "rollouts.parquet", Rollout)
 
     colocated, remote = found["colocated"], found["remote"]
     assert len(colocated) == (3 * 8 if method == "ppo" else 2 * 6 * 3)
@@ -243,5 +269,95 @@ def test_disaggregated_training_has_the_colocated_rollouts(
         assert ours.response_token_ids == theirs.response_token_ids
         assert ours.seed == theirs.seed
         assert ours.scores == pytest.approx(theirs.scores, abs=1e-5)
+        assert ours.logprobs == pytest.approx(theirs.logprobs, abs=1e-4)
+        assert ours.untempered_logprobs == pytest.approx(theirs.untempered_logprobs, abs=1e-4)
+        assert len(ours.untempered_logprobs) == len(ours.response_token_ids)
     # Each iteration's policy was published under an id of its own.
     assert len({r.policy_id for r in remote}) == (3 if method == "ppo" else 2)
+    # Of a policy that learns by adapters they alone were.
+    published = {artifact.kind for artifact in store.list().artifacts}
+    assert ("adapters" in published) is (lora is not None)
+
+
+def test_adapters_alone_make_the_policy_that_is_trained(
+    tiny_policy: Path,
+    prompts: Path,
+    store: ArtifactStore,
+    sampler_address: str,
+    tmp_path: Path,
+) -> None:
+    """The same rollouts as of the whole policy, from a tenth of its bytes, with logprobs that
+    training goes on from."""
+    base = store.put("policy", tiny_policy, lineage=Lineage(stage="import")).id
+    model, tokenizer = load_causal_lm(tiny_policy)
+    targets = ("q_proj", "v_proj")
+    choose_parameters(model, SFTConfig(lora=LoRAConfig(rank=2, targets=targets)))
+    torch.manual_seed(0)
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if "lora_B" in name:
+                parameter.normal_(std=0.1)
+    whole = copy.deepcopy(model)
+    merge_adapters(whole)
+    asked = read_records(prompts, Prompt)
+    drawn, sizes = {}, {}
+    with connect("sampler", target=sampler_address) as stub:
+        for name, trained in (("whole", whole), ("adapters", model)):
+
+            def publish(directory: Path, name: str = name) -> str:
+                artifact = store.put(name, directory, lineage=Lineage(stage="test"))
+                sizes[name] = artifact.manifest.size_bytes
+                return artifact.id
+
+            sampler = RemoteSampler(
+                stub,
+                tokenizer,
+                policy_id=base,
+                template="chat",
+                publish=publish,
+                work_dir=tmp_path / name,
+            )
+            sampler.use_policy(trained, 1)
+            drawn[name] = sampler.sample(
+                asked,
+                k=4,
+                temperatures=(1.3,),
+                top_p=1.0,
+                max_response_tokens=16,
+                seeds=range(len(asked)),
+            )
+
+    for one, other in zip(drawn["whole"], drawn["adapters"], strict=True):
+        assert one.response_token_ids == other.response_token_ids
+        assert one.logprobs == pytest.approx(other.logprobs, abs=1e-5)
+    assert sizes["adapters"] < sizes["whole"] / 10
+    rollouts = drawn["adapters"]
+    assert {rollout.policy_id for rollout in rollouts} == {sampler.policy_id}
+    mask = response_mask([PromptGroup((), [r.response_token_ids for r in rollouts])])
+    told, gap = trusted_logprobs(
+        model, rollouts, mask, policy_id=sampler.policy_id, pad_id=0, temperature=1.3
+    )
+    assert told is not None and gap is not None and gap < 1e-4
+
+
+def test_same_adapters_are_the_same_artifact_and_name_their_base(
+    tiny_policy: Path, store: ArtifactStore, sampler_address: str, tmp_path: Path
+) -> None:
+    base = store.put("policy", tiny_policy, lineage=Lineage(stage="import")).id
+    ids = []
+    for attempt in ("first", "second"):
+        model, _ = load_causal_lm(tiny_policy)
+        torch.manual_seed(0)
+        choose_parameters(model, SFTConfig(lora=LoRAConfig()))
+        save_adapters(model, tmp_path / attempt, base=base)
+        lineage = Lineage(stage="test")
+        ids.append(store.put("adapters", tmp_path / attempt, lineage=lineage).id)
+
+    assert ids[0] == ids[1]
+    # Not only within a process: a set's order differs from one to the next.
+    config = json.loads((tmp_path / "first" / "adapter_config.json").read_text())
+    assert config["target_modules"] == sorted(config["target_modules"])
+    with connect("sampler", target=sampler_address) as stub:
+        # A sampler that was never told of the base finds it by the adapters' own account.
+        loaded = stub.LoadPolicy(sampler_pb2.LoadPolicyRequest(policy=ids[0])).policy
+    assert loaded.id == f"{ids[0]}+{base}"

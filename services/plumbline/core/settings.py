@@ -44,6 +44,13 @@ _VARIABLES = {
     "s3_secret_key": "PLUMBLINE_S3_SECRET_KEY",
     "s3_region": "PLUMBLINE_S3_REGION",
     "pseudonym_keys_file": "PLUMBLINE_PSEUDONYM_KEYS_FILE",
+    "reward_backend": "PLUMBLINE_REWARD_BACKEND",
+    "triton_target": "PLUMBLINE_TRITON_TARGET",
+    "triton_shared_memory": "PLUMBLINE_TRITON_SHARED_MEMORY",
+    "triton_tokenizer": "PLUMBLINE_TRITON_TOKENIZER",
+    "sampler_backend": "PLUMBLINE_SAMPLER_BACKEND",
+    "openai_base_url": "PLUMBLINE_OPENAI_BASE_URL",
+    "openai_api_key": "PLUMBLINE_OPENAI_API_KEY",
 }
 _IMPORT_ROOTS = "PLUMBLINE_IMPORT_ROOTS"
 _TRACKERS = "PLUMBLINE_TRACKERS"
@@ -80,6 +87,20 @@ class Settings(BaseModel):
     s3_region: str = "us-east-1"
     pseudonym_keys_file: Path | None = None
     """JSON file of the keys behind pseudonyms, {name: base64 of 32 bytes or more}."""
+    reward_backend: Literal["in_process", "triton"] = "in_process"
+    """Where the reward service's scores are computed."""
+    triton_target: str | None = None
+    """host:port of Triton Inference Server's gRPC endpoint."""
+    triton_shared_memory: bool = False
+    """Hand input to Triton in shared memory, where it runs on this machine."""
+    triton_tokenizer: str = ""
+    """Artifact or directory with the tokenizer of the policies that Triton holds; empty leaves
+    them without a chat template."""
+    sampler_backend: Literal["native", "openai", "triton"] = "native"
+    """What draws the sampler's responses."""
+    openai_base_url: str | None = None
+    """Of the endpoint whose models the sampler's `openai` backend offers as policies."""
+    openai_api_key: SecretStr | None = None
     otlp_endpoint: str | None = None
     threads: int = Field(2, ge=1)
     """torch threads per process."""
@@ -98,6 +119,11 @@ class Settings(BaseModel):
         if (self.s3_access_key is None) != (self.s3_secret_key is None):
             raise ValueError(
                 "PLUMBLINE_S3_ACCESS_KEY and PLUMBLINE_S3_SECRET_KEY must be set together"
+            )
+        if self.reward_backend == "triton" and not self.triton_target:
+            raise ValueError(
+                "PLUMBLINE_REWARD_BACKEND=triton needs PLUMBLINE_TRITON_TARGET, host:port of "
+                "Triton's gRPC endpoint"
             )
         return self
 
@@ -186,6 +212,6 @@ def read_endpoints(state_dir: Path) -> Mapping[str, Any]:
 
 
 def _by_service(variables: Mapping[str, str], suffix: str) -> dict[str, str]:
-    names = (*SERVICES, "jobs")
+    names = (*SERVICES, "jobs", "openai_front")
     found = {name: variables.get(f"PLUMBLINE_{name.upper()}_{suffix}") for name in names}
     return {name: value for name, value in found.items() if value}

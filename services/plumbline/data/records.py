@@ -320,6 +320,9 @@ class Rollout(Record):
     scores: Mapping[str, float] = field(default_factory=dict)
     """Score by head."""
     metadata: Mapping[str, str] = field(default_factory=dict)
+    untempered_logprobs: tuple[float, ...] = ()
+    """Nats, one per response token, under the policy itself: temperature 1, nothing cut. Empty
+    where the sampler does not tell them, and in files from before there were any."""
 
     schema: ClassVar[pa.Schema] = pa.schema(
         [
@@ -336,6 +339,7 @@ class Rollout(Record):
             ("policy_id", pa.string()),
             ("scores", pa.map_(pa.string(), pa.float64())),
             ("metadata", _METADATA),
+            ("untempered_logprobs", pa.list_(pa.float32())),
         ]
     )
 

@@ -8,9 +8,15 @@ import torch
 from torch import Tensor
 
 
-def pad_right(sequences: Sequence[Sequence[int]], pad_id: int) -> tuple[Tensor, Tensor]:
-    """Token ids [B, T] padded on the right, and the mask [B, T], True at tokens."""
-    return _pad(sequences, pad_id, left=False)
+def pad_right(
+    sequences: Sequence[Sequence[int]], pad_id: int, *, width: int = 0
+) -> tuple[Tensor, Tensor]:
+    """Token ids [B, T] padded on the right, and the mask [B, T], True at tokens.
+
+    Args:
+        width: least T.
+    """
+    return _pad(sequences, pad_id, left=False, least=width)
 
 
 def pad_left(sequences: Sequence[Sequence[int]], pad_id: int) -> tuple[Tensor, Tensor]:
@@ -57,8 +63,11 @@ def packed_batches(lengths: Sequence[int], *, tokens_per_batch: int) -> list[lis
     return batches
 
 
-def _pad(sequences: Sequence[Sequence[int]], pad_id: int, *, left: bool) -> tuple[Tensor, Tensor]:
+def _pad(
+    sequences: Sequence[Sequence[int]], pad_id: int, *, left: bool, least: int = 0
+) -> tuple[Tensor, Tensor]:
     width = max((len(sequence) for sequence in sequences), default=0)
+    width = max(width, least)
     rows, masks = [], []
     for sequence in sequences:
         padding = [pad_id] * (width - len(sequence))

@@ -16,7 +16,7 @@ from transformers import PreTrainedTokenizerBase
 
 from plumbline.core.errors import FailedPreconditionError, InvalidInputError
 from plumbline.data.records import Message, Role
-from plumbline.data.template import Template
+from plumbline.data.template import Template, plain_text, transcript_text
 
 BEGIN, END, PAD = "<|begin|>", "<|end|>", "<|pad|>"
 SPECIAL_TOKENS = (PAD, BEGIN, END, "<|system|>", "<|user|>", "<|assistant|>")
@@ -31,13 +31,6 @@ PLAIN_TEMPLATE = (
     "{{ message['content'] }}{{ '' if loop.last else '\\n' }}{% endfor %}"
 )
 """The layout `plain` as a chat template, for models that are saved after training with it."""
-
-_TRANSCRIPT_NAMES = {
-    Role.SYSTEM: "System",
-    Role.USER: "Human",
-    Role.ASSISTANT: "Assistant",
-    Role.TOOL: "Tool",
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,22 +84,32 @@ class ChatFormat:
             InvalidInputError: no messages, a control token within a message, or messages that the
                 template refuses.
         """
-        if not messages:
-            raise InvalidInputError("the prompt has no messages; at least one is needed")
-        for message in messages:
-            self._refuse_control_tokens(message.content)
-        if self.template == "chat":
-            return self._encode_chat(messages)
-        if self.template == "plain":
-            text = "\n".join(message.content for message in messages)
-        else:
-            turns = (f"\n\n{_TRANSCRIPT_NAMES[m.role]}: {m.content.strip()}" for m in messages)
-            text = "".join(turns) + "\n\nAssistant:"
-        ids = self._encode(text)
-        opening = self.tokenizer.bos_token_id
-        if opening is None:
-            opening = self.tokenizer.cls_token_id
-        return ids if opening is None else [int(opening), *ids]
+        ids = self._encode(self._laid_out(messages))
+        opening = self._opening_id
+        return ids if opening is None else [opening, *ids]
+
+    def prompt_text(self, messages: Sequence[Message]) -> str:
+        """Text of which a server with the same tokenizer makes the ids of `encode_prompt`.
+
+        Such a server puts around every text what its tokenizer does, mostly an opening token, and
+        reads control tokens within it.
+
+        Raises:
+            InvalidInputError: as `encode_prompt`.
+            FailedPreconditionError: no text gives those ids.
+        """
+        ids, text = self.encode_prompt(messages), self._laid_out(messages)
+        if self._opening_id is not None:
+            text = str(self.tokenizer.convert_ids_to_tokens(self._opening_id)) + text
+        first = str(self.tokenizer.convert_ids_to_tokens(ids[0])) if ids else ""
+        for candidate in (text, text.removeprefix(first)):
+            if list(self.tokenizer.encode(candidate, verbose=False)) == ids:
+                return candidate
+        raise FailedPreconditionError(
+            f"the tokenizer adds tokens to every text that layout {self.template!r} lacks, "
+            "so no text gives this prompt; choose another template, or a server that takes tokens",
+            reason="NO_PROMPT_TEXT",
+        )
 
     def encode_response(self, text: str, end: bool = True, *, literal: bool = False) -> list[int]:
         """Ids of a response with exactly one end-of-sequence token when `end`, else none.
@@ -184,15 +187,32 @@ class ChatFormat:
         # A copy, because the option is a state of the tokenizer that other threads would see.
         return copy.deepcopy(self.tokenizer)
 
-    def _encode_chat(self, messages: Sequence[Message]) -> list[int]:
+    @property
+    def _opening_id(self) -> int | None:
+        """Of the token before layouts other than `chat`, which brings its own."""
+        if self.template == "chat":
+            return None
+        opening = self.tokenizer.bos_token_id
+        if opening is None:
+            opening = self.tokenizer.cls_token_id
+        return None if opening is None else int(opening)
+
+    def _laid_out(self, messages: Sequence[Message]) -> str:
+        if not messages:
+            raise InvalidInputError("the prompt has no messages; at least one is needed")
+        for message in messages:
+            self._refuse_control_tokens(message.content)
+        if self.template == "plain":
+            return plain_text(messages)
+        if self.template == "transcript":
+            return transcript_text(messages)
         rows = [{"role": message.role.value, "content": message.content} for message in messages]
         try:
-            text = self.tokenizer.apply_chat_template(
-                rows, add_generation_prompt=True, tokenize=False
+            return str(
+                self.tokenizer.apply_chat_template(rows, add_generation_prompt=True, tokenize=False)
             )
         except TemplateError as error:
             raise InvalidInputError(f"the chat template refuses the prompt: {error}") from error
-        return self._encode(str(text))
 
     def _refuse_control_tokens(self, text: str) -> None:
         for token in self._control_tokens:

@@ -33,6 +33,7 @@ DTYPES: Mapping[str, torch.dtype] = {
     "bfloat16": torch.bfloat16,
     "float16": torch.float16,
 }
+_LOCAL: Mapping[str, Any] = {"local_files_only": True, "trust_remote_code": False}
 _EMBEDDINGS = (
     "embed_tokens.weight",
     "word_embeddings.weight",
@@ -82,6 +83,31 @@ def load_encoder_or_decoder(
     return _load(AutoModel, Path(path), dtype)
 
 
+def load_tokenizer(path: Path) -> PreTrainedTokenizerBase:
+    """The tokenizer of a model directory, whose weights are checked but not loaded.
+
+    Raises:
+        CheckpointError: the directory is incomplete or unsafe.
+    """
+    check_model_directory(Path(path))
+    return load_bare_tokenizer(path)
+
+
+def load_bare_tokenizer(path: Path) -> PreTrainedTokenizerBase:
+    """A tokenizer whose directory need not hold a model.
+
+    Raises:
+        CheckpointError: the directory holds no tokenizer, or brings code with it.
+    """
+    path = Path(path)
+    _check_tokenizer_files(path)
+    try:
+        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(path, **_LOCAL)
+    except (OSError, ValueError, KeyError, RuntimeError) as error:
+        raise CheckpointError(f"{path.name} cannot be loaded: {error}") from error
+    return tokenizer
+
+
 def is_decoder(model: PreTrainedModel) -> bool:
     """True when a position sees only what stands before it, so that the last one sees all."""
     config = model.config
@@ -107,11 +133,9 @@ def save_model(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, direc
 def _load(loader: Any, path: Path, dtype: str) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     if dtype not in DTYPES:
         raise CheckpointError(f"dtype is {dtype!r}; accepted: {', '.join(DTYPES)}")
-    check_model_directory(path)
-    options = {"local_files_only": True, "trust_remote_code": False}
+    tokenizer = load_tokenizer(path)
     try:
-        tokenizer = AutoTokenizer.from_pretrained(path, **options)
-        model = loader.from_pretrained(path, dtype=DTYPES[dtype], use_safetensors=True, **options)
+        model = loader.from_pretrained(path, dtype=DTYPES[dtype], use_safetensors=True, **_LOCAL)
     except (OSError, ValueError, KeyError, RuntimeError) as error:
         raise CheckpointError(f"{path.name} cannot be loaded: {error}") from error
     model.eval()
@@ -181,14 +205,18 @@ def _tensor_shapes(path: Path) -> dict[str, list[int]]:
     return {name: entry["shape"] for name, entry in header.items()}
 
 
-def _check_vocabulary(
-    path: Path, config: Mapping[str, Any], shapes: Mapping[str, list[int]]
-) -> None:
+def _check_tokenizer_files(path: Path) -> None:
     if not any((path / name).is_file() for name in TOKENIZER_FILES):
         raise CheckpointError(
             f"no tokenizer in {path.name}; one of {', '.join(TOKENIZER_FILES)} is needed",
             reason="CHECKPOINT_INCOMPLETE",
         )
+
+
+def _check_vocabulary(
+    path: Path, config: Mapping[str, Any], shapes: Mapping[str, list[int]]
+) -> None:
+    _check_tokenizer_files(path)
     rows = config.get("vocab_size") or (config.get("text_config") or {}).get("vocab_size")
     for name, shape in shapes.items():
         if name.endswith(_EMBEDDINGS):

@@ -39,8 +39,12 @@ class ResidentModels(Generic[M]):
         self._loading: dict[str, threading.Lock] = {}
         self._lock = threading.Lock()
 
-    def get(self, model_id: str, path: Path) -> M:
-        """The model, loaded from `path` if it is not in memory; others wait for the same load."""
+    def get(self, model_id: str, path: Path, load: Callable[[], M] | None = None) -> M:
+        """The model, loaded from `path` if it is not in memory; others wait for the same load.
+
+        Args:
+            load: in place of the usual way to load a model.
+        """
         with self._lock:
             model = self._touch(model_id)
             if model is not None:
@@ -52,7 +56,7 @@ class ResidentModels(Generic[M]):
             if model is not None:
                 return model
             try:
-                model = self._load(model_id, path)
+                model = self._load(model_id, path) if load is None else load()
                 self._keep(model_id, model)
             finally:
                 with self._lock:
@@ -63,6 +67,16 @@ class ResidentModels(Generic[M]):
         """Ids in memory, least recently used first."""
         with self._lock:
             return list(self._models)
+
+    def held(self, model_id: str) -> M | None:
+        """The model if it is in memory."""
+        with self._lock:
+            return self._touch(model_id)
+
+    def items(self) -> list[tuple[str, M]]:
+        """Ids and models in memory, least recently used first."""
+        with self._lock:
+            return list(self._models.items())
 
     def _touch(self, model_id: str) -> M | None:
         model = self._models.get(model_id)

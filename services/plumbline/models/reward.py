@@ -29,6 +29,9 @@ from plumbline.models.packing import PromptGroup, pack_groups, packed_states, su
 
 HEAD_FILE = "reward_head.safetensors"
 CARD_FILE = "reward_model.json"
+EXACT_ROWS = 8
+"""Matrix products on a CPU give a row the same bits in any number of rows that is a multiple of
+this; they do not in others."""
 
 Pooling = Literal["last", "cls", "mean", "response"]
 
@@ -48,6 +51,9 @@ class RewardModelCard(BaseModel):
     temperature: float = Field(1.0, gt=0)
     """What differences of scores are divided by to read them as probabilities, as held-out pairs
     say; 1 where there were too few of them."""
+    score_deciles: tuple[float, ...] | None = Field(None, min_length=9, max_length=9)
+    """The bounds between the tenths of held-out scores, rising; what a model in service scores is
+    compared with them. None where there were too few."""
 
 
 class RewardModel(nn.Module):
@@ -125,7 +131,7 @@ class RewardModel(nn.Module):
         save_model(self.backbone, self.tokenizer, directory)
         head = {name: tensor.contiguous() for name, tensor in self.head.state_dict().items()}
         save_file(head, directory / HEAD_FILE, metadata={"format": "pt"})
-        card = json.dumps(self.card.model_dump(), indent=2, sort_keys=True) + "\n"
+        card = json.dumps(self.card.model_dump(exclude_none=True), indent=2, sort_keys=True) + "\n"
         (directory / CARD_FILE).write_text(card, encoding="utf-8")
 
     def forward(
@@ -199,13 +205,7 @@ class RewardModel(nn.Module):
     ) -> tuple[list[int], int]:
         """`encode`, and how many of the last tokens are the response."""
         end = self.format.encode_response(response, literal=literal)
-        ids = self.format.encode_prompt(prompt) + end
-        opening = self.tokenizer.cls_token_id
-        most = self.card.max_length
-        if len(ids) > most and self.card.pooling != "last" and opening is not None:
-            # Encoders were trained with their class token in front.
-            return [opening, *ids[len(ids) - most + 1 :]], min(len(end), most - 1)
-        return ids[-most:], min(len(end), most)
+        return join_parts(self.card, self.format, self.format.encode_prompt(prompt), end)
 
     @torch.no_grad()
     def score_responses(
@@ -250,9 +250,12 @@ class RewardModel(nn.Module):
 
     def _head_scores(self, pooled: Tensor) -> Tensor:
         """Scores [B] of pooled states [B, H], in the head's precision."""
+        rows = len(pooled)
+        # A linear layer on a CPU gives a row the same bits among any such number of rows.
+        pooled = nn.functional.pad(pooled, (0, 0, 0, -rows % EXACT_ROWS))
         with torch.autocast(pooled.device.type, enabled=False):
             scores: Tensor = self.head(pooled.to(self.head.weight.dtype)).squeeze(-1)
-        return scores.float()
+        return scores[:rows].float()
 
     def _response_mask(self, mask: Tensor, response_lengths: Sequence[int] | None) -> Tensor:
         """[B, T], True at the tokens that pooling looks at."""
@@ -267,6 +270,28 @@ class RewardModel(nn.Module):
         # Counted from the end, so that padding may stand on either side.
         left_to_come = mask.flip(1).cumsum(dim=1).flip(1)
         return mask & (left_to_come <= lengths[:, None])
+
+
+def join_parts(
+    card: RewardModelCard,
+    chat: ChatFormat,
+    prompt_ids: Sequence[int],
+    response_ids: Sequence[int],
+) -> tuple[list[int], int]:
+    """What a reward model reads, and how many of its last tokens are the response.
+
+    Args:
+        prompt_ids: of `ChatFormat.encode_prompt`; response_ids of `encode_response`.
+    Returns:
+        At most `card.max_length` token ids, the end kept.
+    """
+    ids = [*prompt_ids, *response_ids]
+    opening = chat.tokenizer.cls_token_id
+    most = card.max_length
+    if len(ids) > most and card.pooling != "last" and opening is not None:
+        # Encoders were trained with their class token in front.
+        return [opening, *ids[len(ids) - most + 1 :]], min(len(response_ids), most - 1)
+    return ids[-most:], min(len(response_ids), most)
 
 
 def read_card(directory: Path) -> RewardModelCard:

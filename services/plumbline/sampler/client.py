@@ -23,8 +23,8 @@ _FINISH_REASONS = {
 }
 _MAX_CALL_BYTES = 8 * 2**20
 """Half of the platform's message limit, because the estimate below is one."""
-_BYTES_PER_TOKEN = 16
-"""Of a response: an id, a logprob and some text."""
+_BYTES_PER_TOKEN = 20
+"""Of a response: an id, two logprobs and some text."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -201,6 +201,7 @@ def _rollout(
         prompt_token_ids=tuple(samples.prompt_token_ids),
         response_token_ids=tuple(sampled.token_ids),
         logprobs=tuple(sampled.logprobs),
+        untempered_logprobs=tuple(sampled.untempered_logprobs),
         finish_reason=_FINISH_REASONS[sampled.finish_reason],
         temperature=temperature,
         seed=sampled.seed,

@@ -19,7 +19,13 @@ class SamplerConfig(BaseModel):
     max_policy_bytes: int = Field(64 * 2**30, gt=0)
     """Weights kept in memory; the policy in use is kept whatever its size."""
     max_rows: int = Field(256, ge=1)
-    """Responses drawn in one batch."""
+    """Responses of one policy drawn at a time."""
+    prefill_tokens: int = Field(256, ge=16)
+    """Prompt tokens that a step computes at most; responses that are drawn wait for them."""
+    cache_bytes: int = Field(2 * 2**30, gt=0)
+    """Of keys and values of one policy, taken as they are needed on a CPU."""
+    max_waiting: int = Field(1024, ge=1)
+    """Prompts that wait; further requests are RESOURCE_EXHAUSTED."""
     max_responses_per_request: int = Field(4096, ge=1)
     """Prompts times responses per prompt."""
     default_response_tokens: int = Field(256, ge=1)

@@ -1,80 +1,126 @@
 """One token from each row of logits, by inverse cumulative distribution.
 
-Shapes: B rows of a batch, V vocabulary, C blocks of it.
+Shapes: B rows, V vocabulary, C blocks of it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from plumbline.sampler import kernels
+from plumbline.sampler.requests import Alternative, DrawingParameters
+
 _BLOCK = 256
 """Tokens that are summed before the search for the one drawn goes into them."""
 
 
-def uniforms_for_seeds(seeds: Sequence[int], steps: int) -> np.ndarray[Any, np.dtype[np.float64]]:
-    """Uniform numbers in [0, 1), [B, steps]; a row depends on its own seed alone (Philox)."""
-    rows = [np.random.Generator(np.random.Philox(key=seed)).random(steps) for seed in seeds]
-    return np.stack(rows)
+def uniform_stream(seed: int) -> np.random.Generator:
+    """Where a response's uniform numbers come from, one for each token in turn (Philox)."""
+    return np.random.Generator(np.random.Philox(key=seed))
 
 
 def truncated_logprobs(
-    logits: Tensor, temperatures: Tensor, *, top_p: float, top_k: int
+    logits: Tensor, temperatures: Tensor, *, top_p: Tensor, top_k: Tensor, min_p: Tensor
 ) -> tuple[Tensor, Tensor]:
     """Logprobs of the distribution that is sampled from, likeliest token first.
 
     Args:
         logits: [B, V].
         temperatures: [B], all positive.
-        top_p, top_k: as in `sample_batch`; top_k cuts first, top_p what it left.
+        top_p: [B] smallest set with this mass of what top_k left; 1 cuts nothing.
+        top_k: [B] likeliest tokens kept; 0 cuts nothing.
+        min_p: [B] fraction of the likeliest token's probability; 0 cuts nothing.
     Returns:
-        logprobs [B, V'] in float64 nats (-inf where cut) and token ids [B, V'] of the columns.
-    Source: top-p is Holtzman et al. 2020, arXiv:1904.09751, section 3.1.
+        logprobs [B, V] in float64 nats (-inf where cut) and token ids [B, V] of the columns.
+    Source: top-p is Holtzman et al. 2020, arXiv:1904.09751, section 3.1; min-p is Nguyen et al.
+    2024, arXiv:2407.01082.
     """
     scaled = logits.double() / temperatures[:, None]
     # Stable, so that equal logits keep vocabulary order on every machine.
     values, token_ids = scaled.sort(dim=-1, descending=True, stable=True)
-    if 0 < top_k < values.shape[-1]:
-        values, token_ids = values[:, :top_k], token_ids[:, :top_k]
-    logprobs = values.log_softmax(-1)
-    if top_p < 1:
-        probabilities = logprobs.exp()
-        mass_before = probabilities.cumsum(-1) - probabilities
-        kept = logprobs.masked_fill(mass_before >= top_p, float("-inf"))
-        logprobs = kept.log_softmax(-1)
-    return logprobs, token_ids
+    ranks = torch.arange(values.shape[-1], device=values.device)
+    beyond = (top_k[:, None] > 0) & (ranks >= top_k[:, None])
+    logprobs = values.masked_fill(beyond, float("-inf")).log_softmax(-1)
+    probabilities = logprobs.exp()
+    mass_before = probabilities.cumsum(-1) - probabilities
+    cut = (top_p[:, None] < 1) & (mass_before >= top_p[:, None])
+    cut |= (values - values[:, :1]).exp() < min_p[:, None]
+    cut[:, 0] = False
+    return logprobs.masked_fill(cut, float("-inf")).log_softmax(-1), token_ids
 
 
 def draw_tokens(
-    logits: Tensor, temperatures: Tensor, uniforms: Tensor, *, top_p: float, top_k: int
-) -> tuple[Tensor, Tensor]:
+    logits: Tensor,
+    temperatures: Tensor,
+    uniforms: Tensor,
+    *,
+    top_p: Tensor,
+    top_k: Tensor,
+    min_p: Tensor,
+) -> tuple[Tensor, Tensor, Tensor]:
     """One token per row by inverse cumulative distribution.
 
     Args:
         logits: [B, V].
-        temperatures: [B]; 0 takes the likeliest token, with logprob 0.
+        temperatures: [B] float64; 0 takes the likeliest token, with logprob 0.
         uniforms: [B] float64 in [0, 1).
+        top_p, top_k, min_p: as in `truncated_logprobs`; float64, int32 and float64.
     Returns:
-        token ids [B] and their logprobs [B], nats in float64.
+        [B] token ids, their logprobs under the distribution drawn from, and under the whole one at
+        temperature 1; float64 nats. Logits that are not numbers give logprobs that are none.
     """
-    greedy = temperatures == 0
-    if bool(greedy.all()):
-        return logits.argmax(-1), torch.zeros_like(temperatures)
-    safe_temperatures = torch.where(greedy, 1.0, temperatures)
-    if top_k <= 0 and top_p >= 1:
-        tokens, drawn = _draw_from_all(logits, safe_temperatures, uniforms)
-    else:
-        tokens, drawn = _draw_from_some(
-            logits, safe_temperatures, uniforms, top_p=top_p, top_k=top_k
+    if kernels.fits(logits):
+        return kernels.draw(
+            logits.contiguous(), temperatures, uniforms, top_p=top_p, top_k=top_k, min_p=min_p
         )
-    if bool(greedy.any()):
-        tokens = torch.where(greedy, logits.argmax(-1), tokens)
-        drawn = torch.where(greedy, 0.0, drawn)
-    return tokens, drawn
+    greedy = temperatures == 0
+    safe = torch.where(greedy, 1.0, temperatures)
+    if bool(((top_p < 1) | (top_k > 0) | (min_p > 0)).any()):
+        tokens, drawn = _draw_from_some(
+            logits, safe, uniforms, top_p=top_p, top_k=top_k, min_p=min_p
+        )
+    else:
+        tokens, drawn = _draw_from_all(logits, safe, uniforms)
+    tokens = torch.where(greedy, logits.argmax(-1), tokens)
+    return tokens, torch.where(greedy, 0.0, drawn), token_logprobs(logits, tokens)
+
+
+def token_logprobs(logits: Tensor, tokens: Tensor) -> Tensor:
+    """Logprobs [B] of tokens [B] at temperature 1, float64 nats."""
+    chosen = logits.gather(1, tokens[:, None]).squeeze(1).double()
+    return chosen - logits.double().logsumexp(-1)
+
+
+def change_logits(logits: Tensor, parameters: DrawingParameters, text: Sequence[int]) -> Tensor:
+    """Logits [V] after the repetition penalty and the bias.
+
+    Args:
+        text: prompt and response so far.
+    """
+    changed = logits.clone()
+    if parameters.repetition_penalty != 1:
+        seen = torch.tensor(sorted(set(text)), device=logits.device)
+        values = changed[seen]
+        penalty = parameters.repetition_penalty
+        changed[seen] = torch.where(values > 0, values / penalty, values * penalty)
+    for token_id, bias in parameters.logit_bias.items():
+        changed[token_id] += bias
+    return changed
+
+
+def likeliest(logits: Tensor, count: int) -> tuple[Alternative, ...]:
+    """The tokens with the highest logits [V], the likeliest first."""
+    if not count:
+        return ()
+    logprobs, token_ids = logits.double().log_softmax(-1).topk(min(count, len(logits)))
+    return tuple(
+        Alternative(token_id, logprob)
+        for token_id, logprob in zip(token_ids.tolist(), logprobs.tolist(), strict=True)
+    )
 
 
 def _draw_from_all(logits: Tensor, temperatures: Tensor, uniforms: Tensor) -> tuple[Tensor, Tensor]:
@@ -84,9 +130,7 @@ def _draw_from_all(logits: Tensor, temperatures: Tensor, uniforms: Tensor) -> tu
     is accumulated in float64, which costs more than a small model's forward pass.
     """
     rows, vocabulary = logits.shape
-    scaled = logits.float()
-    if bool((temperatures != 1).any()):
-        scaled = scaled / temperatures[:, None].float()
+    scaled = logits.float() / temperatures[:, None].float()
     highest = scaled.amax(-1, keepdim=True)
     blocks = -(-vocabulary // _BLOCK)
     weights = scaled.new_zeros(rows, blocks * _BLOCK)
@@ -107,10 +151,18 @@ def _draw_from_all(logits: Tensor, temperatures: Tensor, uniforms: Tensor) -> tu
 
 
 def _draw_from_some(
-    logits: Tensor, temperatures: Tensor, uniforms: Tensor, *, top_p: float, top_k: int
+    logits: Tensor,
+    temperatures: Tensor,
+    uniforms: Tensor,
+    *,
+    top_p: Tensor,
+    top_k: Tensor,
+    min_p: Tensor,
 ) -> tuple[Tensor, Tensor]:
     """Tokens [B] and logprobs [B] of the truncated distribution."""
-    logprobs, token_ids = truncated_logprobs(logits, temperatures, top_p=top_p, top_k=top_k)
+    logprobs, token_ids = truncated_logprobs(
+        logits, temperatures, top_p=top_p, top_k=top_k, min_p=min_p
+    )
     cumulative = logprobs.exp().cumsum(-1)
     targets = _targets(uniforms, cumulative[:, -1:])
     columns = torch.searchsorted(cumulative, targets, right=True).clamp_(max=logprobs.shape[-1] - 1)

@@ -12,6 +12,9 @@ from plumbline.core.settings import Settings
 from plumbline.models.references import ModelReferences
 from plumbline.v1 import sampler_pb2, sampler_pb2_grpc
 
+MAX_CONCURRENT_RPCS = 1024
+BLOCKING_THREADS = 64
+
 
 def main() -> None:
     settings = Settings.from_environment()
@@ -19,14 +22,15 @@ def main() -> None:
 
     def make() -> sampler_pb2_grpc.SamplerServiceServicer:
         # Imported here, because torch takes seconds and the server should answer before.
-        import torch
-
-        from plumbline.sampler.engine import SamplerEngine
+        from plumbline.sampler.backends.choice import configured_backend
         from plumbline.sampler.service import SamplerService
 
-        torch.set_num_threads(settings.threads)
+        if settings.sampler_backend == "native":
+            import torch
+
+            torch.set_num_threads(settings.threads)
         references = ModelReferences(store, import_roots=settings.import_roots)
-        return SamplerService(SamplerEngine(references))
+        return SamplerService(configured_backend(settings, references))
 
     def register(server: grpc.aio.Server) -> Sequence[str]:
         service = sampler_pb2.DESCRIPTOR.services_by_name["SamplerService"]
@@ -36,7 +40,14 @@ def main() -> None:
         )
         return [service.full_name]
 
-    serve("sampler", register, settings=settings)
+    # The threads of calls that draw only wait, so that many of them can be drawn together.
+    serve(
+        "sampler",
+        register,
+        settings=settings,
+        max_concurrent_rpcs=MAX_CONCURRENT_RPCS,
+        blocking_threads=BLOCKING_THREADS,
+    )
 
 
 if __name__ == "__main__":

@@ -1,16 +1,25 @@
-"""SamplerService: translates messages; `SamplerEngine` decides. Errors map in core.rpc."""
+"""SamplerService: translates messages; a backend decides. Errors map in core.rpc."""
 
 from __future__ import annotations
 
+import contextlib
 import threading
+import time
 from collections.abc import AsyncIterator, Callable
 
 import grpc
 
-from plumbline.core.errors import CancelledError, DeadlineExceededError
-from plumbline.core.rpc import remaining_s, run_blocking, stream_blocking
+from plumbline.core.errors import CancelledError
+from plumbline.core.rpc import remaining_s, run_blocking
 from plumbline.data.wire import messages_from_wire, template_from_wire
-from plumbline.sampler.engine import Policy, PromptResponses, SamplerEngine, SamplingOptions
+from plumbline.sampler.interface import (
+    Delta,
+    Policy,
+    PromptResponses,
+    SamplerBackend,
+    SamplingOptions,
+    TokenDetail,
+)
 from plumbline.v1 import sampler_pb2 as pb
 from plumbline.v1 import sampler_pb2_grpc as pb_grpc
 from plumbline.v1 import types_pb2
@@ -22,57 +31,50 @@ _FINISH_REASONS = {
 
 
 class SamplerService(pb_grpc.SamplerServiceServicer):
-    """Serves one engine."""
+    """Serves one backend."""
 
-    def __init__(self, engine: SamplerEngine) -> None:
-        self._engine = engine
+    def __init__(self, backend: SamplerBackend) -> None:
+        self._backend = backend
 
     async def Generate(
         self, request: pb.GenerateRequest, context: grpc.aio.ServicerContext
     ) -> AsyncIterator[pb.GenerateResponse]:
-        deltas = stream_blocking(
-            self._engine.generate,
+        deltas = self._backend.stream(
             request.policy,
             messages_from_wire(request.prompt),
             options_from_wire(request.parameters),
             seed=request.parameters.seed,
             template=template_from_wire(request.prompt_template),
+            deadline=_deadline(),
         )
         sequence = response_tokens = 0
-        async for delta in deltas:
-            response_tokens += len(delta.tokens)
-            message = pb.GenerateResponse(
-                sequence=sequence,
-                delta=delta.text,
-                token_ids=[token.token_id for token in delta.tokens],
-                logprobs=[token.logprob for token in delta.tokens],
-                policy_id=delta.policy_id,
-            )
-            if delta.finish_reason is not None:
-                message.finish_reason = _FINISH_REASONS[delta.finish_reason]
-                message.usage.prompt_tokens = delta.prompt_tokens
-                message.usage.response_tokens = response_tokens
-            sequence += 1
-            yield message
+        # Closed here and not when it is collected, so that what it holds is free at once.
+        async with contextlib.aclosing(deltas):
+            async for delta in deltas:
+                response_tokens += len(delta.tokens)
+                yield _delta_to_wire(delta, sequence, response_tokens)
+                sequence += 1
 
     async def SampleResponses(
         self, request: pb.SampleResponsesRequest, context: grpc.aio.ServicerContext
     ) -> pb.SampleResponsesResponse:
         prompts = [messages_from_wire(prompt) for prompt in request.prompts]
         abandoned = threading.Event()
+        deadline = _deadline()
         try:
             policy_id, samples = await run_blocking(
-                self._engine.sample,
+                self._backend.sample,
                 request.policy,
                 prompts,
                 options_from_wire(request.parameters, tuple(request.temperatures)),
                 k=request.responses_per_prompt or 1,
                 seeds=list(request.seeds) or [request.parameters.seed] * len(prompts),
                 template=template_from_wire(request.prompt_template),
-                before_step=_stop_when(abandoned),
+                deadline=deadline,
+                while_waiting=_stop_when(abandoned),
             )
         finally:
-            # A thread cannot be interrupted: when the caller is gone, the next step sees this.
+            # A thread cannot be interrupted: when the caller is gone, its next look sees this.
             abandoned.set()
         return pb.SampleResponsesResponse(
             samples=[_samples_to_wire(sample) for sample in samples],
@@ -92,7 +94,7 @@ class SamplerService(pb_grpc.SamplerServiceServicer):
     ) -> pb.ComputeLogprobsResponse:
         pairs = [(messages_from_wire(pair.prompt), pair.response) for pair in request.pairs]
         policy_id, scored = await run_blocking(
-            self._engine.compute_logprobs,
+            self._backend.compute_logprobs,
             request.policy,
             pairs,
             token_ids=[list(response.token_ids) for response in request.responses],
@@ -109,14 +111,22 @@ class SamplerService(pb_grpc.SamplerServiceServicer):
     async def LoadPolicy(
         self, request: pb.LoadPolicyRequest, context: grpc.aio.ServicerContext
     ) -> pb.LoadPolicyResponse:
-        policy = await run_blocking(self._engine.load, request.policy)
+        policy = await run_blocking(self._backend.load, request.policy, request.base)
         return pb.LoadPolicyResponse(policy=_policy_to_wire(policy))
 
     async def GetPolicy(
         self, request: pb.GetPolicyRequest, context: grpc.aio.ServicerContext
     ) -> pb.GetPolicyResponse:
-        policy = await run_blocking(self._engine.policy, request.policy)
+        policy = await run_blocking(self._backend.policy, request.policy)
         return pb.GetPolicyResponse(policy=_policy_to_wire(policy))
+
+    async def ListPolicies(
+        self, request: pb.ListPoliciesRequest, context: grpc.aio.ServicerContext
+    ) -> pb.ListPoliciesResponse:
+        policies, default = await run_blocking(self._backend.policies)
+        return pb.ListPoliciesResponse(
+            policies=[_policy_to_wire(policy) for policy in policies], default_policy=default
+        )
 
 
 def options_from_wire(
@@ -134,6 +144,49 @@ def options_from_wire(
         top_k=parameters.top_k,
         max_response_tokens=parameters.max_response_tokens,
         stop=tuple(parameters.stop),
+        min_p=parameters.min_p,
+        repetition_penalty=(
+            parameters.repetition_penalty if parameters.HasField("repetition_penalty") else 1.0
+        ),
+        logit_bias=dict(parameters.logit_bias),
+        top_logprobs=parameters.top_logprobs if parameters.HasField("top_logprobs") else None,
+    )
+
+
+def _deadline() -> float | None:
+    """When the caller of this call stops waiting, by `time.monotonic`."""
+    remaining = remaining_s()
+    return None if remaining is None else time.monotonic() + remaining
+
+
+def _delta_to_wire(delta: Delta, sequence: int, response_tokens: int) -> pb.GenerateResponse:
+    message = pb.GenerateResponse(
+        sequence=sequence,
+        delta=delta.text,
+        token_ids=[token.token_id for token in delta.tokens],
+        logprobs=[token.logprob for token in delta.tokens],
+        untempered_logprobs=[token.untempered_logprob for token in delta.tokens],
+        details=[_detail_to_wire(detail) for detail in delta.details],
+        policy_id=delta.policy_id,
+    )
+    if delta.finish_reason is not None:
+        message.finish_reason = _FINISH_REASONS[delta.finish_reason]
+        message.usage.prompt_tokens = delta.prompt_tokens
+        message.usage.response_tokens = response_tokens
+    return message
+
+
+def _detail_to_wire(detail: TokenDetail) -> types_pb2.TokenDetail:
+    return types_pb2.TokenDetail(
+        token_id=detail.token_id,
+        text=detail.text,
+        logprob=detail.logprob,
+        alternatives=[
+            types_pb2.TokenAlternative(
+                token_id=other.token_id, text=other.text, logprob=other.logprob
+            )
+            for other in detail.alternatives
+        ],
     )
 
 
@@ -143,12 +196,6 @@ def _stop_when(abandoned: threading.Event) -> Callable[[], None]:
     def check() -> None:
         if abandoned.is_set():
             raise CancelledError("the caller went away while responses were being drawn")
-        remaining = remaining_s()
-        if remaining is not None and remaining <= 0:
-            raise DeadlineExceededError(
-                "the deadline passed while responses were being drawn; allow more time, or ask for "
-                "fewer or shorter responses"
-            )
 
     return check
 
@@ -163,6 +210,8 @@ def _samples_to_wire(samples: PromptResponses) -> pb.PromptSamples:
                 logprobs=response.sampled.logprobs,
                 finish_reason=_FINISH_REASONS[response.sampled.finish_reason],
                 seed=response.sampled.seed,
+                untempered_logprobs=response.sampled.untempered_logprobs,
+                details=[_detail_to_wire(detail) for detail in response.details],
             )
             for response in samples.responses
         ],

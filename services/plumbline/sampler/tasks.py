@@ -11,7 +11,7 @@ from plumbline.sampler.config import SampleConfig
 STAGES = (
     Stage(
         name="sampler.sample",
-        version=1,
+        version=2,
         config=SampleConfig,
         inputs={
             "policy": InputSpec(kinds=("policy",), description="draws the responses"),

@@ -6,12 +6,12 @@ import difflib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from fnmatch import fnmatchcase
-from typing import Any
 
 from torch import nn
 from transformers import PreTrainedModel
 
 from plumbline.core.errors import ConfigError
+from plumbline.models.adapters import adapted_layers
 from plumbline.trainer.config import LoRAConfig, TrainingConfig
 
 _ALL = "all-linear"
@@ -40,13 +40,13 @@ def choose_parameters(model: PreTrainedModel, config: TrainingConfig) -> None:
 
 def has_adapters(model: nn.Module) -> bool:
     """Whether a model's own weights stay as they were, because only adapters learn."""
-    return any(True for _ in _adapted(model))
+    return any(True for _ in adapted_layers(model))
 
 
 @contextmanager
 def base_weights(model: nn.Module) -> Iterator[None]:
     """The model without its adapters, for as long as the block lasts: its own reference."""
-    layers = [layer for _, _, layer in _adapted(model)]
+    layers = [layer for _, _, layer in adapted_layers(model)]
     for layer in layers:
         layer.enable_adapters(False)
     try:
@@ -54,13 +54,6 @@ def base_weights(model: nn.Module) -> Iterator[None]:
     finally:
         for layer in layers:
             layer.enable_adapters(True)
-
-
-def merge_adapters(model: nn.Module) -> None:
-    """Add adapters to the weights that they adapt, and take them out; nothing without any."""
-    for parent, name, layer in list(_adapted(model)):
-        layer.merge(safe_merge=True)
-        setattr(parent, name, layer.get_base_layer())
 
 
 def _add_adapters(model: PreTrainedModel, config: LoRAConfig) -> None:
@@ -87,12 +80,3 @@ def _add_adapters(model: PreTrainedModel, config: LoRAConfig) -> None:
             f"{', '.join(names)}",
             field="lora.targets",
         ) from error
-
-
-def _adapted(model: nn.Module) -> Iterator[tuple[nn.Module, str, Any]]:
-    """Parent, name within it, and layer, of every layer with an adapter."""
-    for parent in model.modules():
-        for name, child in parent.named_children():
-            # By its methods, so that nothing of peft is imported where there are no adapters.
-            if hasattr(child, "lora_A") and hasattr(child, "get_base_layer"):
-                yield parent, name, child

@@ -46,6 +46,22 @@ def calibrate(leads: Tensor) -> Calibration | None:
     )
 
 
+def score_deciles(scores: Tensor) -> tuple[float, ...] | None:
+    """The nine bounds that divide held-out scores into ten equal parts.
+
+    What a model in service scores is compared with them to notice drift.
+
+    Args:
+        scores: [B] of held-out responses.
+    Returns:
+        Rising; None below twice `MINIMUM_PAIRS` scores, which say too little.
+    """
+    if len(scores) < 2 * MINIMUM_PAIRS:
+        return None
+    shares = torch.arange(1, 10, dtype=torch.float64) / 10
+    return tuple(scores.double().quantile(shares).tolist())
+
+
 def fit_temperature(leads: Tensor) -> float:
     """The T that makes the held-out pairs most likely: the least mean of -log sigmoid(lead / T).
 

@@ -17,7 +17,7 @@ from plumbline.core.statistics import Estimate, proportion
 from plumbline.data.records import Preference, content_id
 from plumbline.models.reward import RewardModel
 from plumbline.reward.combine import SAFETY_THRESHOLD
-from plumbline.trainer.calibration import Calibration, calibrate
+from plumbline.trainer.calibration import Calibration, calibrate, score_deciles
 from plumbline.trainer.preference_mix import source_of
 
 _MOST_SOURCES = 20
@@ -45,6 +45,8 @@ class RankingReport:
     unsafe: Mapping[str, Estimate]
     """Of the safety head, where responses are labelled: `precision` and `recall` of unsafe ones,
     at the threshold of the combined reward."""
+    deciles: tuple[float, ...] | None = None
+    """See `score_deciles`."""
 
     def metrics(self) -> dict[str, float]:
         """Flat figures, named in `trainer.config`."""
@@ -111,6 +113,7 @@ def evaluate_ranking(
         length_correlation=length_correlation(leads, lengths),
         calibration=calibrate(leads),
         unsafe=_unsafe_found(scores, labels) if model.card.head == "safety" else {},
+        deciles=score_deciles(scores),
     )
 
 

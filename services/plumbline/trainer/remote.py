@@ -1,6 +1,7 @@
 """The rollout loop's sampler and scorer as services, for disaggregated training.
 
-Every iteration's weights are published as an artifact, which SamplerService loads by its id; the
+Every iteration's weights are published as an artifact, which SamplerService loads by its id: of a
+policy that learns by adapters the adapters alone, which it adds to the base that it holds. The
 stubs are passed in.
 """
 
@@ -17,15 +18,17 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from plumbline.data.records import Prompt, Rollout
 from plumbline.data.template import Template
+from plumbline.models.adapters import save_adapters
 from plumbline.models.checkpoint import save_model
 from plumbline.reward.client import score_pairs
 from plumbline.sampler.client import SamplingRequest, rollouts_from_wire, sampling_to_wire
+from plumbline.trainer.adapters import has_adapters
 from plumbline.v1 import sampler_pb2
 
 CALL_TIMEOUT_S = 900.0
 
 PublishPolicy = Callable[[Path], str]
-"""Publishes a model directory and returns the artifact's id."""
+"""Publishes a directory of a model or of adapters and returns the artifact's id."""
 
 
 class RemoteSampler:
@@ -35,7 +38,7 @@ class RemoteSampler:
         stub: of SamplerService.
         policy_id: artifact that holds the weights before any training.
         template: how prompts are laid out.
-        publish: called with each later iteration's model directory.
+        publish: called with the directory of each later iteration's model or adapters.
         work_dir: where that directory is written; removed again after publishing.
     """
 
@@ -50,17 +53,23 @@ class RemoteSampler:
         work_dir: Path,
     ) -> None:
         self._stub, self._tokenizer = stub, tokenizer
-        self._policy_id, self._template, self._publish = policy_id, template, publish
+        self.policy_id = policy_id
+        self._base, self._reference = policy_id, policy_id
+        self._template, self._publish = template, publish
         self._directory = work_dir / "policy"
 
     def use_policy(self, model: PreTrainedModel, iteration: int) -> None:
         if iteration == 0:
             return
-        save_model(model, self._tokenizer, self._directory)
-        self._policy_id = self._publish(self._directory)
+        base = self._base if has_adapters(model) else ""
+        if base:
+            save_adapters(model, self._directory, base=base)
+        else:
+            save_model(model, self._tokenizer, self._directory)
+        self._reference = self._publish(self._directory)
         shutil.rmtree(self._directory)
-        request = sampler_pb2.LoadPolicyRequest(policy=self._policy_id)
-        self._stub.LoadPolicy(request, timeout=CALL_TIMEOUT_S)
+        request = sampler_pb2.LoadPolicyRequest(policy=self._reference, base=base)
+        self.policy_id = self._stub.LoadPolicy(request, timeout=CALL_TIMEOUT_S).policy.id
 
     def sample(
         self,
@@ -80,7 +89,7 @@ class RemoteSampler:
             template=self._template,
         )
         response = self._stub.SampleResponses(
-            sampling_to_wire(self._policy_id, prompts, request, seeds), timeout=CALL_TIMEOUT_S
+            sampling_to_wire(self._reference, prompts, request, seeds), timeout=CALL_TIMEOUT_S
         )
         return rollouts_from_wire(response, prompts, request)
 

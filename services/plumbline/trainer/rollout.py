@@ -33,6 +33,9 @@ _SEEDS_PER_ITERATION = 2**24
 class Sampler(Protocol):
     """Draws responses from the policy that is being trained."""
 
+    policy_id: str
+    """What rollouts name that are drawn from the weights last taken over."""
+
     def use_policy(self, model: PreTrainedModel, iteration: int) -> None:
         """Take over the policy's weights as they are now."""
         ...
@@ -73,11 +76,11 @@ class ColocatedSampler:
 
     def __init__(self, model: PreTrainedModel, chat: ChatFormat, *, policy_id: str) -> None:
         self._model, self._chat, self._base_id = model, chat, policy_id
-        self._policy_id = policy_id
+        self.policy_id = policy_id
 
     def use_policy(self, model: PreTrainedModel, iteration: int) -> None:
         self._model = model
-        self._policy_id = f"{self._base_id}@{iteration}" if iteration else self._base_id
+        self.policy_id = f"{self._base_id}@{iteration}" if iteration else self._base_id
 
     def sample(
         self,
@@ -99,7 +102,6 @@ class ColocatedSampler:
             seeds=seeds,
             max_response_tokens=max_response_tokens,
             eos_id=self._chat.eos_id,
-            pad_id=self._chat.pad_id,
         )
         return [
             new_rollout(
@@ -111,7 +113,8 @@ class ColocatedSampler:
                 finish_reason=sampled.finish_reason,
                 temperature=temperatures[index % len(temperatures)],
                 seed=sampled.seed,
-                policy_id=self._policy_id,
+                policy_id=self.policy_id,
+                untempered_logprobs=sampled.untempered_logprobs,
             )
             for prompt, ids, samples in zip(prompts, encoded, drawn, strict=True)
             for index, sampled in enumerate(samples)
@@ -145,6 +148,7 @@ def new_rollout(
     temperature: float,
     seed: int,
     policy_id: str,
+    untempered_logprobs: Sequence[float] = (),
 ) -> Rollout:
     """One rollout; its id is the digest of what was drawn and from what."""
     tags = {"kind": prompt.kind, "risk_category": prompt.risk_category, "split": prompt.split}
@@ -156,6 +160,7 @@ def new_rollout(
         prompt_token_ids=tuple(prompt_token_ids),
         response_token_ids=tuple(response_token_ids),
         logprobs=tuple(logprobs),
+        untempered_logprobs=tuple(untempered_logprobs),
         finish_reason=finish_reason,
         temperature=temperature,
         seed=seed,

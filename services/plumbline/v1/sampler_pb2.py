@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from plumbline.v1 import types_pb2 as plumbline_dot_v1_dot_types__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1aplumbline/v1/sampler.proto\x12\x0cplumbline.v1\x1a\x18plumbline/v1/types.proto\"\x82\x01\n\x06Policy\x12\n\n\x02id\x18\x01 \x01(\t\x12\x11\n\treference\x18\x02 \x01(\t\x12\x14\n\x0c\x61rchitecture\x18\x03 \x01(\t\x12\x12\n\nparameters\x18\x04 \x01(\x03\x12\x16\n\x0e\x63ontext_length\x18\x05 \x01(\x05\x12\x17\n\x0fvocabulary_size\x18\x06 \x01(\x05\"\xb4\x01\n\x0fGenerateRequest\x12\x0e\n\x06policy\x18\x01 \x01(\t\x12$\n\x06prompt\x18\x02 \x01(\x0b\x32\x14.plumbline.v1.Prompt\x12\x34\n\nparameters\x18\x03 \x01(\x0b\x32 .plumbline.v1.SamplingParameters\x12\x35\n\x0fprompt_template\x18\x04 \x01(\x0e\x32\x1c.plumbline.v1.PromptTemplate\"\xc2\x01\n\x10GenerateResponse\x12\x10\n\x08sequence\x18\x01 \x01(\x05\x12\r\n\x05\x64\x65lta\x18\x02 \x01(\t\x12\x11\n\ttoken_ids\x18\x03 \x03(\x05\x12\x10\n\x08logprobs\x18\x04 \x03(\x02\x12\x31\n\rfinish_reason\x18\x05 \x01(\x0e\x32\x1a.plumbline.v1.FinishReason\x12\"\n\x05usage\x18\x06 \x01(\x0b\x32\x13.plumbline.v1.Usage\x12\x11\n\tpolicy_id\x18\x07 \x01(\t\"\xff\x01\n\x16SampleResponsesRequest\x12\x0e\n\x06policy\x18\x01 \x01(\t\x12%\n\x07prompts\x18\x02 \x03(\x0b\x32\x14.plumbline.v1.Prompt\x12\x1c\n\x14responses_per_prompt\x18\x03 \x01(\x05\x12\x34\n\nparameters\x18\x04 \x01(\x0b\x32 .plumbline.v1.SamplingParameters\x12\x14\n\x0ctemperatures\x18\x05 \x03(\x01\x12\r\n\x05seeds\x18\x06 \x03(\x04\x12\x35\n\x0fprompt_template\x18\x07 \x01(\x0e\x32\x1c.plumbline.v1.PromptTemplate\"[\n\rPromptSamples\x12\x30\n\tresponses\x18\x01 \x03(\x0b\x32\x1d.plumbline.v1.SampledResponse\x12\x18\n\x10prompt_token_ids\x18\x02 \x03(\x05\"~\n\x17SampleResponsesResponse\x12,\n\x07samples\x18\x01 \x03(\x0b\x32\x1b.plumbline.v1.PromptSamples\x12\x11\n\tpolicy_id\x18\x02 \x01(\t\x12\"\n\x05usage\x18\x03 \x01(\x0b\x32\x13.plumbline.v1.Usage\"\xbd\x01\n\x16\x43omputeLogprobsRequest\x12\x0e\n\x06policy\x18\x01 \x01(\t\x12+\n\x05pairs\x18\x02 \x03(\x0b\x32\x1c.plumbline.v1.PromptResponse\x12\x35\n\x0fprompt_template\x18\x03 \x01(\x0e\x32\x1c.plumbline.v1.PromptTemplate\x12/\n\tresponses\x18\x04 \x03(\x0b\x32\x1c.plumbline.v1.ResponseTokens\"#\n\x0eResponseTokens\x12\x11\n\ttoken_ids\x18\x01 \x03(\x05\"4\n\rTokenLogprobs\x12\x11\n\ttoken_ids\x18\x01 \x03(\x05\x12\x10\n\x08logprobs\x18\x02 \x03(\x02\"\\\n\x17\x43omputeLogprobsResponse\x12.\n\tresponses\x18\x01 \x03(\x0b\x32\x1b.plumbline.v1.TokenLogprobs\x12\x11\n\tpolicy_id\x18\x02 \x01(\t\"#\n\x11LoadPolicyRequest\x12\x0e\n\x06policy\x18\x01 \x01(\t\":\n\x12LoadPolicyResponse\x12$\n\x06policy\x18\x01 \x01(\x0b\x32\x14.plumbline.v1.Policy\"\"\n\x10GetPolicyRequest\x12\x0e\n\x06policy\x18\x01 \x01(\t\"9\n\x11GetPolicyResponse\x12$\n\x06policy\x18\x01 \x01(\x0b\x32\x14.plumbline.v1.Policy2\xbc\x03\n\x0eSamplerService\x12K\n\x08Generate\x12\x1d.plumbline.v1.GenerateRequest\x1a\x1e.plumbline.v1.GenerateResponse0\x01\x12^\n\x0fSampleResponses\x12$.plumbline.v1.SampleResponsesRequest\x1a%.plumbline.v1.SampleResponsesResponse\x12^\n\x0f\x43omputeLogprobs\x12$.plumbline.v1.ComputeLogprobsRequest\x1a%.plumbline.v1.ComputeLogprobsResponse\x12O\n\nLoadPolicy\x12\x1f.plumbline.v1.LoadPolicyRequest\x1a .plumbline.v1.LoadPolicyResponse\x12L\n\tGetPolicy\x12\x1e.plumbline.v1.GetPolicyRequest\x1a\x1f.plumbline.v1.GetPolicyResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1aplumbline/v1/sampler.proto\x12\x0cplumbline.v1\x1a\x18plumbline/v1/types.proto\"\x82\x01\n\x06Policy\x12\n\n\x02id\x18\x01 \x01(\t\x12\x11\n\treference\x18\x02 \x01(\t\x12\x14\n\x0c\x61rchitecture\x18\x03 \x01(\t\x12\x12\n\nparameters\x18\x04 \x01(\x03\x12\x16\n\x0e\x63ontext_length\x18\x05 \x01(\x05\x12\x17\n\x0fvocabulary_size\x18\x06 \x01(\x05\"\xb4\x01\n\x0fGenerateRequest\x12\x0e\n\x06policy\x18\x01 \x01(\t\x12$\n\x06prompt\x18\x02 \x01(\x0b\x32\x14.plumbline.v1.Prompt\x12\x34\n\nparameters\x18\x03 \x01(\x0b\x32 .plumbline.v1.SamplingParameters\x12\x35\n\x0fprompt_template\x18\x04 \x01(\x0e\x32\x1c.plumbline.v1.PromptTemplate\"\x8b\x02\n\x10GenerateResponse\x12\x10\n\x08sequence\x18\x01 \x01(\x05\x12\r\n\x05\x64\x65lta\x18\x02 \x01(\t\x12\x11\n\ttoken_ids\x18\x03 \x03(\x05\x12\x10\n\x08logprobs\x18\x04 \x03(\x02\x12\x31\n\rfinish_reason\x18\x05 \x01(\x0e\x32\x1a.plumbline.v1.FinishReason\x12\"\n\x05usage\x18\x06 \x01(\x0b\x32\x13.plumbline.v1.Usage\x12\x11\n\tpolicy_id\x18\x07 \x01(\t\x12\x1b\n\x13untempered_logprobs\x18\x08 \x03(\x02\x12*\n\x07\x64\x65tails\x18\t \x03(\x0b\x32\x19.plumbline.v1.TokenDetail\"\xff\x01\n\x16SampleResponsesRequest\x12\x0e\n\x06policy\x18\x01 \x01(\t\x12%\n\x07prompts\x18\x02 \x03(\x0b\x32\x14.plumbline.v1.Prompt\x12\x1c\n\x14responses_per_prompt\x18\x03 \x01(\x05\x12\x34\n\nparameters\x18\x04 \x01(\x0b\x32 .plumbline.v1.SamplingParameters\x12\x14\n\x0ctemperatures\x18\x05 \x03(\x01\x12\r\n\x05seeds\x18\x06 \x03(\x04\x12\x35\n\x0fprompt_template\x18\x07 \x01(\x0e\x32\x1c.plumbline.v1.PromptTemplate\"[\n\rPromptSamples\x12\x30\n\tresponses\x18\x01 \x03(\x0b\x32\x1d.plumbline.v1.SampledResponse\x12\x18\n\x10prompt_token_ids\x18\x02 \x03(\x05\"~\n\x17SampleResponsesResponse\x12,\n\x07samples\x18\x01 \x03(\x0b\x32\x1b.plumbline.v1.PromptSamples\x12\x11\n\tpolicy_id\x18\x02 \x01(\t\x12\"\n\x05usage\x18\x03 \x01(\x0b\x32\x13.plumbline.v1.Usage\"\xbd\x01\n\x16\x43omputeLogprobsRequest\x12\x0e\n\x06policy\x18\x01 \x01(\t\x12+\n\x05pairs\x18\x02 \x03(\x0b\x32\x1c.plumbline.v1.PromptResponse\x12\x35\n\x0fprompt_template\x18\x03 \x01(\x0e\x32\x1c.plumbline.v1.PromptTemplate\x12/\n\tresponses\x18\x04 \x03(\x0b\x32\x1c.plumbline.v1.ResponseTokens\"#\n\x0eResponseTokens\x12\x11\n\ttoken_ids\x18\x01 \x03(\x05\"4\n\rTokenLogprobs\x12\x11\n\ttoken_ids\x18\x01 \x03(\x05\x12\x10\n\x08logprobs\x18\x02 \x03(\x02\"\\\n\x17\x43omputeLogprobsResponse\x12.\n\tresponses\x18\x01 \x03(\x0b\x32\x1b.plumbline.v1.TokenLogprobs\x12\x11\n\tpolicy_id\x18\x02 \x01(\t\"1\n\x11LoadPolicyRequest\x12\x0e\n\x06policy\x18\x01 \x01(\t\x12\x0c\n\x04\x62\x61se\x18\x02 \x01(\t\":\n\x12LoadPolicyResponse\x12$\n\x06policy\x18\x01 \x01(\x0b\x32\x14.plumbline.v1.Policy\"\"\n\x10GetPolicyRequest\x12\x0e\n\x06policy\x18\x01 \x01(\t\"9\n\x11GetPolicyResponse\x12$\n\x06policy\x18\x01 \x01(\x0b\x32\x14.plumbline.v1.Policy\"\x15\n\x13ListPoliciesRequest\"V\n\x14ListPoliciesResponse\x12&\n\x08policies\x18\x01 \x03(\x0b\x32\x14.plumbline.v1.Policy\x12\x16\n\x0e\x64\x65\x66\x61ult_policy\x18\x02 \x01(\t2\x93\x04\n\x0eSamplerService\x12K\n\x08Generate\x12\x1d.plumbline.v1.GenerateRequest\x1a\x1e.plumbline.v1.GenerateResponse0\x01\x12^\n\x0fSampleResponses\x12$.plumbline.v1.SampleResponsesRequest\x1a%.plumbline.v1.SampleResponsesResponse\x12^\n\x0f\x43omputeLogprobs\x12$.plumbline.v1.ComputeLogprobsRequest\x1a%.plumbline.v1.ComputeLogprobsResponse\x12O\n\nLoadPolicy\x12\x1f.plumbline.v1.LoadPolicyRequest\x1a .plumbline.v1.LoadPolicyResponse\x12L\n\tGetPolicy\x12\x1e.plumbline.v1.GetPolicyRequest\x1a\x1f.plumbline.v1.GetPolicyResponse\x12U\n\x0cListPolicies\x12!.plumbline.v1.ListPoliciesRequest\x1a\".plumbline.v1.ListPoliciesResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -37,29 +37,33 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_GENERATEREQUEST']._serialized_start=204
   _globals['_GENERATEREQUEST']._serialized_end=384
   _globals['_GENERATERESPONSE']._serialized_start=387
-  _globals['_GENERATERESPONSE']._serialized_end=581
-  _globals['_SAMPLERESPONSESREQUEST']._serialized_start=584
-  _globals['_SAMPLERESPONSESREQUEST']._serialized_end=839
-  _globals['_PROMPTSAMPLES']._serialized_start=841
-  _globals['_PROMPTSAMPLES']._serialized_end=932
-  _globals['_SAMPLERESPONSESRESPONSE']._serialized_start=934
-  _globals['_SAMPLERESPONSESRESPONSE']._serialized_end=1060
-  _globals['_COMPUTELOGPROBSREQUEST']._serialized_start=1063
-  _globals['_COMPUTELOGPROBSREQUEST']._serialized_end=1252
-  _globals['_RESPONSETOKENS']._serialized_start=1254
-  _globals['_RESPONSETOKENS']._serialized_end=1289
-  _globals['_TOKENLOGPROBS']._serialized_start=1291
-  _globals['_TOKENLOGPROBS']._serialized_end=1343
-  _globals['_COMPUTELOGPROBSRESPONSE']._serialized_start=1345
-  _globals['_COMPUTELOGPROBSRESPONSE']._serialized_end=1437
-  _globals['_LOADPOLICYREQUEST']._serialized_start=1439
-  _globals['_LOADPOLICYREQUEST']._serialized_end=1474
-  _globals['_LOADPOLICYRESPONSE']._serialized_start=1476
-  _globals['_LOADPOLICYRESPONSE']._serialized_end=1534
-  _globals['_GETPOLICYREQUEST']._serialized_start=1536
-  _globals['_GETPOLICYREQUEST']._serialized_end=1570
-  _globals['_GETPOLICYRESPONSE']._serialized_start=1572
-  _globals['_GETPOLICYRESPONSE']._serialized_end=1629
-  _globals['_SAMPLERSERVICE']._serialized_start=1632
-  _globals['_SAMPLERSERVICE']._serialized_end=2076
+  _globals['_GENERATERESPONSE']._serialized_end=654
+  _globals['_SAMPLERESPONSESREQUEST']._serialized_start=657
+  _globals['_SAMPLERESPONSESREQUEST']._serialized_end=912
+  _globals['_PROMPTSAMPLES']._serialized_start=914
+  _globals['_PROMPTSAMPLES']._serialized_end=1005
+  _globals['_SAMPLERESPONSESRESPONSE']._serialized_start=1007
+  _globals['_SAMPLERESPONSESRESPONSE']._serialized_end=1133
+  _globals['_COMPUTELOGPROBSREQUEST']._serialized_start=1136
+  _globals['_COMPUTELOGPROBSREQUEST']._serialized_end=1325
+  _globals['_RESPONSETOKENS']._serialized_start=1327
+  _globals['_RESPONSETOKENS']._serialized_end=1362
+  _globals['_TOKENLOGPROBS']._serialized_start=1364
+  _globals['_TOKENLOGPROBS']._serialized_end=1416
+  _globals['_COMPUTELOGPROBSRESPONSE']._serialized_start=1418
+  _globals['_COMPUTELOGPROBSRESPONSE']._serialized_end=1510
+  _globals['_LOADPOLICYREQUEST']._serialized_start=1512
+  _globals['_LOADPOLICYREQUEST']._serialized_end=1561
+  _globals['_LOADPOLICYRESPONSE']._serialized_start=1563
+  _globals['_LOADPOLICYRESPONSE']._serialized_end=1621
+  _globals['_GETPOLICYREQUEST']._serialized_start=1623
+  _globals['_GETPOLICYREQUEST']._serialized_end=1657
+  _globals['_GETPOLICYRESPONSE']._serialized_start=1659
+  _globals['_GETPOLICYRESPONSE']._serialized_end=1716
+  _globals['_LISTPOLICIESREQUEST']._serialized_start=1718
+  _globals['_LISTPOLICIESREQUEST']._serialized_end=1739
+  _globals['_LISTPOLICIESRESPONSE']._serialized_start=1741
+  _globals['_LISTPOLICIESRESPONSE']._serialized_end=1827
+  _globals['_SAMPLERSERVICE']._serialized_start=1830
+  _globals['_SAMPLERSERVICE']._serialized_end=2361
 # @@protoc_insertion_point(module_scope)

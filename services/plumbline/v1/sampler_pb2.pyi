@@ -36,7 +36,7 @@ class GenerateRequest(_message.Message):
     def __init__(self, policy: _Optional[str] = ..., prompt: _Optional[_Union[_types_pb2.Prompt, _Mapping]] = ..., parameters: _Optional[_Union[_types_pb2.SamplingParameters, _Mapping]] = ..., prompt_template: _Optional[_Union[_types_pb2.PromptTemplate, str]] = ...) -> None: ...
 
 class GenerateResponse(_message.Message):
-    __slots__ = ("sequence", "delta", "token_ids", "logprobs", "finish_reason", "usage", "policy_id")
+    __slots__ = ("sequence", "delta", "token_ids", "logprobs", "finish_reason", "usage", "policy_id", "untempered_logprobs", "details")
     SEQUENCE_FIELD_NUMBER: _ClassVar[int]
     DELTA_FIELD_NUMBER: _ClassVar[int]
     TOKEN_IDS_FIELD_NUMBER: _ClassVar[int]
@@ -44,6 +44,8 @@ class GenerateResponse(_message.Message):
     FINISH_REASON_FIELD_NUMBER: _ClassVar[int]
     USAGE_FIELD_NUMBER: _ClassVar[int]
     POLICY_ID_FIELD_NUMBER: _ClassVar[int]
+    UNTEMPERED_LOGPROBS_FIELD_NUMBER: _ClassVar[int]
+    DETAILS_FIELD_NUMBER: _ClassVar[int]
     sequence: int
     delta: str
     token_ids: _containers.RepeatedScalarFieldContainer[int]
@@ -51,7 +53,9 @@ class GenerateResponse(_message.Message):
     finish_reason: _types_pb2.FinishReason
     usage: _types_pb2.Usage
     policy_id: str
-    def __init__(self, sequence: _Optional[int] = ..., delta: _Optional[str] = ..., token_ids: _Optional[_Iterable[int]] = ..., logprobs: _Optional[_Iterable[float]] = ..., finish_reason: _Optional[_Union[_types_pb2.FinishReason, str]] = ..., usage: _Optional[_Union[_types_pb2.Usage, _Mapping]] = ..., policy_id: _Optional[str] = ...) -> None: ...
+    untempered_logprobs: _containers.RepeatedScalarFieldContainer[float]
+    details: _containers.RepeatedCompositeFieldContainer[_types_pb2.TokenDetail]
+    def __init__(self, sequence: _Optional[int] = ..., delta: _Optional[str] = ..., token_ids: _Optional[_Iterable[int]] = ..., logprobs: _Optional[_Iterable[float]] = ..., finish_reason: _Optional[_Union[_types_pb2.FinishReason, str]] = ..., usage: _Optional[_Union[_types_pb2.Usage, _Mapping]] = ..., policy_id: _Optional[str] = ..., untempered_logprobs: _Optional[_Iterable[float]] = ..., details: _Optional[_Iterable[_Union[_types_pb2.TokenDetail, _Mapping]]] = ...) -> None: ...
 
 class SampleResponsesRequest(_message.Message):
     __slots__ = ("policy", "prompts", "responses_per_prompt", "parameters", "temperatures", "seeds", "prompt_template")
@@ -124,10 +128,12 @@ class ComputeLogprobsResponse(_message.Message):
     def __init__(self, responses: _Optional[_Iterable[_Union[TokenLogprobs, _Mapping]]] = ..., policy_id: _Optional[str] = ...) -> None: ...
 
 class LoadPolicyRequest(_message.Message):
-    __slots__ = ("policy",)
+    __slots__ = ("policy", "base")
     POLICY_FIELD_NUMBER: _ClassVar[int]
+    BASE_FIELD_NUMBER: _ClassVar[int]
     policy: str
-    def __init__(self, policy: _Optional[str] = ...) -> None: ...
+    base: str
+    def __init__(self, policy: _Optional[str] = ..., base: _Optional[str] = ...) -> None: ...
 
 class LoadPolicyResponse(_message.Message):
     __slots__ = ("policy",)
@@ -146,3 +152,15 @@ class GetPolicyResponse(_message.Message):
     POLICY_FIELD_NUMBER: _ClassVar[int]
     policy: Policy
     def __init__(self, policy: _Optional[_Union[Policy, _Mapping]] = ...) -> None: ...
+
+class ListPoliciesRequest(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class ListPoliciesResponse(_message.Message):
+    __slots__ = ("policies", "default_policy")
+    POLICIES_FIELD_NUMBER: _ClassVar[int]
+    DEFAULT_POLICY_FIELD_NUMBER: _ClassVar[int]
+    policies: _containers.RepeatedCompositeFieldContainer[Policy]
+    default_policy: str
+    def __init__(self, policies: _Optional[_Iterable[_Union[Policy, _Mapping]]] = ..., default_policy: _Optional[str] = ...) -> None: ...

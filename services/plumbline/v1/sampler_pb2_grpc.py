@@ -61,6 +61,11 @@ class SamplerServiceStub:
                 request_serializer=plumbline_dot_v1_dot_sampler__pb2.GetPolicyRequest.SerializeToString,
                 response_deserializer=plumbline_dot_v1_dot_sampler__pb2.GetPolicyResponse.FromString,
                 _registered_method=True)
+        self.ListPolicies = channel.unary_unary(
+                '/plumbline.v1.SamplerService/ListPolicies',
+                request_serializer=plumbline_dot_v1_dot_sampler__pb2.ListPoliciesRequest.SerializeToString,
+                response_deserializer=plumbline_dot_v1_dot_sampler__pb2.ListPoliciesResponse.FromString,
+                _registered_method=True)
 
 
 class SamplerServiceServicer:
@@ -102,6 +107,13 @@ class SamplerServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ListPolicies(self, request, context):
+        """Policies in memory.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_SamplerServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -129,6 +141,11 @@ def add_SamplerServiceServicer_to_server(servicer, server):
                     servicer.GetPolicy,
                     request_deserializer=plumbline_dot_v1_dot_sampler__pb2.GetPolicyRequest.FromString,
                     response_serializer=plumbline_dot_v1_dot_sampler__pb2.GetPolicyResponse.SerializeToString,
+            ),
+            'ListPolicies': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListPolicies,
+                    request_deserializer=plumbline_dot_v1_dot_sampler__pb2.ListPoliciesRequest.FromString,
+                    response_serializer=plumbline_dot_v1_dot_sampler__pb2.ListPoliciesResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -268,6 +285,33 @@ class SamplerService:
             '/plumbline.v1.SamplerService/GetPolicy',
             plumbline_dot_v1_dot_sampler__pb2.GetPolicyRequest.SerializeToString,
             plumbline_dot_v1_dot_sampler__pb2.GetPolicyResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListPolicies(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/plumbline.v1.SamplerService/ListPolicies',
+            plumbline_dot_v1_dot_sampler__pb2.ListPoliciesRequest.SerializeToString,
+            plumbline_dot_v1_dot_sampler__pb2.ListPoliciesResponse.FromString,
             options,
             channel_credentials,
             insecure,

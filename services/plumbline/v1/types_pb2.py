@@ -24,29 +24,37 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18plumbline/v1/types.proto\x12\x0cplumbline.v1\"<\n\x07Message\x12 \n\x04role\x18\x01 \x01(\x0e\x32\x12.plumbline.v1.Role\x12\x0f\n\x07\x63ontent\x18\x02 \x01(\t\"1\n\x06Prompt\x12\'\n\x08messages\x18\x01 \x03(\x0b\x32\x15.plumbline.v1.Message\"\xa4\x01\n\x12SamplingParameters\x12\x18\n\x0btemperature\x18\x01 \x01(\x01H\x00\x88\x01\x01\x12\x12\n\x05top_p\x18\x02 \x01(\x01H\x01\x88\x01\x01\x12\r\n\x05top_k\x18\x03 \x01(\x05\x12\x1b\n\x13max_response_tokens\x18\x04 \x01(\x05\x12\x0c\n\x04seed\x18\x05 \x01(\x04\x12\x0c\n\x04stop\x18\x06 \x03(\tB\x0e\n\x0c_temperatureB\x08\n\x06_top_p\"\x85\x01\n\x0fSampledResponse\x12\x0c\n\x04text\x18\x01 \x01(\t\x12\x11\n\ttoken_ids\x18\x02 \x03(\x05\x12\x10\n\x08logprobs\x18\x03 \x03(\x02\x12\x31\n\rfinish_reason\x18\x04 \x01(\x0e\x32\x1a.plumbline.v1.FinishReason\x12\x0c\n\x04seed\x18\x05 \x01(\x04\"7\n\x05Usage\x12\x15\n\rprompt_tokens\x18\x01 \x01(\x03\x12\x17\n\x0fresponse_tokens\x18\x02 \x01(\x03\"H\n\x0ePromptResponse\x12$\n\x06prompt\x18\x01 \x01(\x0b\x32\x14.plumbline.v1.Prompt\x12\x10\n\x08response\x18\x02 \x01(\t*_\n\x04Role\x12\x14\n\x10ROLE_UNSPECIFIED\x10\x00\x12\x0f\n\x0bROLE_SYSTEM\x10\x01\x12\r\n\tROLE_USER\x10\x02\x12\x12\n\x0eROLE_ASSISTANT\x10\x03\x12\r\n\tROLE_TOOL\x10\x04*l\n\x0ePromptTemplate\x12\x1f\n\x1bPROMPT_TEMPLATE_UNSPECIFIED\x10\x00\x12\x19\n\x15PROMPT_TEMPLATE_PLAIN\x10\x01\x12\x1e\n\x1aPROMPT_TEMPLATE_TRANSCRIPT\x10\x02*_\n\x0c\x46inishReason\x12\x1d\n\x19\x46INISH_REASON_UNSPECIFIED\x10\x00\x12\x16\n\x12\x46INISH_REASON_STOP\x10\x01\x12\x18\n\x14\x46INISH_REASON_LENGTH\x10\x02\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18plumbline/v1/types.proto\x12\x0cplumbline.v1\"<\n\x07Message\x12 \n\x04role\x18\x01 \x01(\x0e\x32\x12.plumbline.v1.Role\x12\x0f\n\x07\x63ontent\x18\x02 \x01(\t\"1\n\x06Prompt\x12\'\n\x08messages\x18\x01 \x03(\x0b\x32\x15.plumbline.v1.Message\"\x8e\x03\n\x12SamplingParameters\x12\x18\n\x0btemperature\x18\x01 \x01(\x01H\x00\x88\x01\x01\x12\x12\n\x05top_p\x18\x02 \x01(\x01H\x01\x88\x01\x01\x12\r\n\x05top_k\x18\x03 \x01(\x05\x12\x1b\n\x13max_response_tokens\x18\x04 \x01(\x05\x12\x0c\n\x04seed\x18\x05 \x01(\x04\x12\x0c\n\x04stop\x18\x06 \x03(\t\x12\r\n\x05min_p\x18\x07 \x01(\x01\x12\x1f\n\x12repetition_penalty\x18\x08 \x01(\x01H\x02\x88\x01\x01\x12\x43\n\nlogit_bias\x18\t \x03(\x0b\x32/.plumbline.v1.SamplingParameters.LogitBiasEntry\x12\x19\n\x0ctop_logprobs\x18\n \x01(\x05H\x03\x88\x01\x01\x1a\x30\n\x0eLogitBiasEntry\x12\x0b\n\x03key\x18\x01 \x01(\x05\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\x42\x0e\n\x0c_temperatureB\x08\n\x06_top_pB\x15\n\x13_repetition_penaltyB\x0f\n\r_top_logprobs\"\xce\x01\n\x0fSampledResponse\x12\x0c\n\x04text\x18\x01 \x01(\t\x12\x11\n\ttoken_ids\x18\x02 \x03(\x05\x12\x10\n\x08logprobs\x18\x03 \x03(\x02\x12\x31\n\rfinish_reason\x18\x04 \x01(\x0e\x32\x1a.plumbline.v1.FinishReason\x12\x0c\n\x04seed\x18\x05 \x01(\x04\x12\x1b\n\x13untempered_logprobs\x18\x06 \x03(\x02\x12*\n\x07\x64\x65tails\x18\x07 \x03(\x0b\x32\x19.plumbline.v1.TokenDetail\"t\n\x0bTokenDetail\x12\x10\n\x08token_id\x18\x01 \x01(\x05\x12\x0c\n\x04text\x18\x02 \x01(\x0c\x12\x0f\n\x07logprob\x18\x03 \x01(\x01\x12\x34\n\x0c\x61lternatives\x18\x04 \x03(\x0b\x32\x1e.plumbline.v1.TokenAlternative\"C\n\x10TokenAlternative\x12\x10\n\x08token_id\x18\x01 \x01(\x05\x12\x0c\n\x04text\x18\x02 \x01(\x0c\x12\x0f\n\x07logprob\x18\x03 \x01(\x01\"7\n\x05Usage\x12\x15\n\rprompt_tokens\x18\x01 \x01(\x03\x12\x17\n\x0fresponse_tokens\x18\x02 \x01(\x03\"H\n\x0ePromptResponse\x12$\n\x06prompt\x18\x01 \x01(\x0b\x32\x14.plumbline.v1.Prompt\x12\x10\n\x08response\x18\x02 \x01(\t*_\n\x04Role\x12\x14\n\x10ROLE_UNSPECIFIED\x10\x00\x12\x0f\n\x0bROLE_SYSTEM\x10\x01\x12\r\n\tROLE_USER\x10\x02\x12\x12\n\x0eROLE_ASSISTANT\x10\x03\x12\r\n\tROLE_TOOL\x10\x04*l\n\x0ePromptTemplate\x12\x1f\n\x1bPROMPT_TEMPLATE_UNSPECIFIED\x10\x00\x12\x19\n\x15PROMPT_TEMPLATE_PLAIN\x10\x01\x12\x1e\n\x1aPROMPT_TEMPLATE_TRANSCRIPT\x10\x02*_\n\x0c\x46inishReason\x12\x1d\n\x19\x46INISH_REASON_UNSPECIFIED\x10\x00\x12\x16\n\x12\x46INISH_REASON_STOP\x10\x01\x12\x18\n\x14\x46INISH_REASON_LENGTH\x10\x02\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'plumbline.v1.types_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_ROLE']._serialized_start=589
-  _globals['_ROLE']._serialized_end=684
-  _globals['_PROMPTTEMPLATE']._serialized_start=686
-  _globals['_PROMPTTEMPLATE']._serialized_end=794
-  _globals['_FINISHREASON']._serialized_start=796
-  _globals['_FINISHREASON']._serialized_end=891
+  _globals['_SAMPLINGPARAMETERS_LOGITBIASENTRY']._loaded_options = None
+  _globals['_SAMPLINGPARAMETERS_LOGITBIASENTRY']._serialized_options = b'8\001'
+  _globals['_ROLE']._serialized_start=1083
+  _globals['_ROLE']._serialized_end=1178
+  _globals['_PROMPTTEMPLATE']._serialized_start=1180
+  _globals['_PROMPTTEMPLATE']._serialized_end=1288
+  _globals['_FINISHREASON']._serialized_start=1290
+  _globals['_FINISHREASON']._serialized_end=1385
   _globals['_MESSAGE']._serialized_start=42
   _globals['_MESSAGE']._serialized_end=102
   _globals['_PROMPT']._serialized_start=104
   _globals['_PROMPT']._serialized_end=153
   _globals['_SAMPLINGPARAMETERS']._serialized_start=156
-  _globals['_SAMPLINGPARAMETERS']._serialized_end=320
-  _globals['_SAMPLEDRESPONSE']._serialized_start=323
-  _globals['_SAMPLEDRESPONSE']._serialized_end=456
-  _globals['_USAGE']._serialized_start=458
-  _globals['_USAGE']._serialized_end=513
-  _globals['_PROMPTRESPONSE']._serialized_start=515
-  _globals['_PROMPTRESPONSE']._serialized_end=587
+  _globals['_SAMPLINGPARAMETERS']._serialized_end=554
+  _globals['_SAMPLINGPARAMETERS_LOGITBIASENTRY']._serialized_start=440
+  _globals['_SAMPLINGPARAMETERS_LOGITBIASENTRY']._serialized_end=488
+  _globals['_SAMPLEDRESPONSE']._serialized_start=557
+  _globals['_SAMPLEDRESPONSE']._serialized_end=763
+  _globals['_TOKENDETAIL']._serialized_start=765
+  _globals['_TOKENDETAIL']._serialized_end=881
+  _globals['_TOKENALTERNATIVE']._serialized_start=883
+  _globals['_TOKENALTERNATIVE']._serialized_end=950
+  _globals['_USAGE']._serialized_start=952
+  _globals['_USAGE']._serialized_end=1007
+  _globals['_PROMPTRESPONSE']._serialized_start=1009
+  _globals['_PROMPTRESPONSE']._serialized_end=1081
 # @@protoc_insertion_point(module_scope)

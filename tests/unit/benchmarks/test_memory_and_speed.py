@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 
 import accelerator_bench
+import accelerator_sampling
 import memory_table
 import pytest
 from accelerator_bench import TINY_SIZE, WORK, measure
@@ -82,3 +83,12 @@ def test_without_an_accelerator_it_says_so(
 
     assert accelerator_bench.main([]) == 1
     assert "torch sees no accelerator" in capsys.readouterr().err
+
+
+def test_drawing_on_an_accelerator_is_measured_by_code_that_runs(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert accelerator_sampling.main(["--tiny", "--device", "cpu"]) == 0
+
+    rows = [line for line in capsys.readouterr().out.splitlines() if line.startswith("| ")]
+    assert [row.split("|")[1].strip() for row in rows[1:]] == ["1", "4"]

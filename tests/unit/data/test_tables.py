@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 from pathlib import Path
 
@@ -37,6 +38,16 @@ def test_records_come_back_equal(tmp_path: Path, record: Document) -> None:
 
     assert write_records(path, [record]) == 1
     assert read_records(path, type(record)) == [record]
+
+
+def test_rollouts_from_before_the_policys_own_logprobs_are_read(tmp_path: Path) -> None:
+    rollout = RECORDS[-1]
+    new, old = tmp_path / "new.parquet", tmp_path / "old.parquet"
+    write_records(new, [dataclasses.replace(rollout, untempered_logprobs=(-0.75,))])
+    pq.write_table(pq.read_table(new).drop_columns("untempered_logprobs"), old)
+
+    assert read_records(new, Rollout)[0].untempered_logprobs == (-0.75,)
+    assert read_records(old, Rollout) == [rollout]
 
 
 def test_bytes_do_not_depend_on_the_order_of_metadata(tmp_path: Path) -> None:

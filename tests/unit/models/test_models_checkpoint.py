@@ -14,6 +14,7 @@ import torch
 from plumbline.core.errors import CheckpointError
 from plumbline.models.checkpoint import (
     check_model_directory,
+    load_bare_tokenizer,
     load_causal_lm,
     load_encoder_or_decoder,
     save_model,
@@ -117,3 +118,10 @@ def test_unknown_directory_and_dtype_are_refused(tiny_policy: Path, tmp_path: Pa
         load_causal_lm(tmp_path / "nowhere")
     with pytest.raises(CheckpointError, match="accepted: float32"):
         load_causal_lm(tiny_policy, dtype="int4")
+
+
+def test_a_tokenizer_needs_no_model_beside_it(tiny_tokenizer: Any, tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match="no tokenizer in"):
+        load_bare_tokenizer(tmp_path)
+    tiny_tokenizer.save_pretrained(tmp_path)
+    assert load_bare_tokenizer(tmp_path).encode("the cat") == tiny_tokenizer.encode("the cat")

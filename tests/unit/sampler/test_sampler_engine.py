@@ -9,11 +9,19 @@ from typing import Any
 
 import pytest
 
-from plumbline.core.errors import FailedPreconditionError, InvalidInputError, NotFoundError
+from plumbline.core.errors import (
+    FailedPreconditionError,
+    InvalidInputError,
+    NotFoundError,
+    UnavailableError,
+)
 from plumbline.data.records import Message, system, user
 from plumbline.models.checkpoint import save_model
+from plumbline.sampler import kernels, loop
 from plumbline.sampler.config import SamplerConfig
-from plumbline.sampler.engine import SamplerEngine, SamplingOptions
+from plumbline.sampler.engine import SamplerEngine
+from plumbline.sampler.interface import SamplingOptions
+from plumbline.sampler.scheduler import Scheduler
 
 PROMPTS = [(user("the cat sat"),), (system("be brief"), user("the dog ran to the old house"))]
 SHORT = SamplingOptions(max_response_tokens=16)
@@ -29,6 +37,12 @@ class Directories:
         if reference not in self._directories:
             raise NotFoundError(f"no policy {reference!r}")
         return f"id-of-{reference}", self._directories[reference]
+
+
+needs_kernels = pytest.mark.skipif(
+    not kernels.available(),
+    reason="torch's own attention rounds by its company; no C++ compiler at installation",
+)
 
 
 @pytest.fixture(scope="module")
@@ -195,6 +209,7 @@ def test_a_policy_that_does_not_exist_does_not_become_the_default(tiny_policy: P
         engine.policy()
 
 
+@needs_kernels
 def test_requests_from_many_threads_give_what_each_gives_alone(engine: SamplerEngine) -> None:
     def draw(seed: int) -> Any:
         return engine.sample("tiny", PROMPTS, SHORT, k=2, seeds=[seed, seed])
@@ -255,3 +270,60 @@ def test_a_prompt_without_messages_is_refused(engine: SamplerEngine) -> None:
     empty: tuple[Message, ...] = ()
     with pytest.raises(InvalidInputError, match="no messages"):
         engine.sample("tiny", [empty], SHORT, k=1, seeds=[1])
+
+
+def test_the_engines_thread_ends_when_idle_and_starts_again(
+    tiny_policy: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(loop, "_IDLE_S", 0.05)
+    engine = SamplerEngine(Directories(tiny=tiny_policy), device="cpu")
+    first = engine.sample("tiny", PROMPTS, SHORT, k=1, seeds=[1, 2])
+    alive = [thread for thread in threading.enumerate() if thread.name == "sampler"]
+    for thread in alive:
+        thread.join(timeout=10)
+
+    assert engine.sample("tiny", PROMPTS, SHORT, k=1, seeds=[1, 2]) == first
+    engine.close()
+    with pytest.raises(UnavailableError, match="shutting down"):
+        engine.sample("tiny", PROMPTS, SHORT, k=1, seeds=[1, 2])
+
+
+def test_a_policy_in_memory_answers_to_its_id(tiny_policy: Path) -> None:
+    engine = SamplerEngine(Directories(tiny=tiny_policy), device="cpu")
+    engine.load("tiny")
+
+    policies, default = engine.policies()
+
+    assert ([policy.id for policy in policies], default) == (["id-of-tiny"], "tiny")
+    assert engine.policy("id-of-tiny").reference == "id-of-tiny"
+
+
+def test_a_step_that_fails_ends_its_requests_and_no_others(
+    engine: SamplerEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    step = Scheduler.step
+    failures = iter([RuntimeError("no memory")])
+
+    def fail_once(scheduler: Scheduler) -> None:
+        for failure in failures:
+            raise failure
+        step(scheduler)
+
+    monkeypatch.setattr(Scheduler, "step", fail_once)
+    with pytest.raises(UnavailableError, match="the log says why"):
+        engine.sample("tiny", PROMPTS, SHORT, k=1, seeds=[1, 2])
+    engine.sample("tiny", PROMPTS, SHORT, k=1, seeds=[1, 2])
+
+
+@needs_kernels
+def test_a_call_with_more_prompts_than_may_wait_takes_turns_with_itself(
+    engine: SamplerEngine, tiny_policy: Path
+) -> None:
+    small = SamplerEngine(
+        Directories(tiny=tiny_policy), SamplerConfig(max_waiting=3, max_rows=2), device="cpu"
+    )
+    prompts = PROMPTS * 6
+
+    drawn = small.sample("tiny", prompts, SHORT, k=2, seeds=range(12))
+
+    assert drawn == engine.sample("tiny", prompts, SHORT, k=2, seeds=range(12))

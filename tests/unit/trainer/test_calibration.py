@@ -14,6 +14,7 @@ from plumbline.trainer.calibration import (
     calibrate,
     expected_calibration_error,
     fit_temperature,
+    score_deciles,
 )
 
 
@@ -86,3 +87,10 @@ def test_each_half_is_scaled_by_the_other() -> None:
 def test_few_pairs_leave_scores_as_they_are() -> None:
     assert calibrate(torch.ones(19)) is None
     assert calibrate(torch.ones(20)) is not None
+
+
+def test_deciles_divide_held_out_scores_into_tenths() -> None:
+    # 41 scores 0 to 40, in any order: the tenths lie 4 apart.
+    scores = torch.arange(41.0)[torch.randperm(41, generator=torch.Generator().manual_seed(0))]
+    assert score_deciles(scores) == pytest.approx(tuple(range(4, 40, 4)))
+    assert score_deciles(torch.arange(39.0)) is None

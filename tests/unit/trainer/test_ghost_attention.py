@@ -183,7 +183,6 @@ def consistency(model: Any, chat: ChatFormat, turns: int) -> float:
                 seeds=[0],
                 max_response_tokens=3,
                 eos_id=chat.eos_id,
-                pad_id=chat.pad_id,
             )
             text = chat.decode(reply.token_ids).strip()
             kept += text == word

@@ -14,13 +14,9 @@ from torch.testing import assert_close
 
 from plumbline.core.errors import ConfigError
 from plumbline.data.records import Conversation, assistant, user
+from plumbline.models.adapters import merge_adapters
 from plumbline.models.chat import ChatFormat
-from plumbline.trainer.adapters import (
-    base_weights,
-    choose_parameters,
-    has_adapters,
-    merge_adapters,
-)
+from plumbline.trainer.adapters import base_weights, choose_parameters, has_adapters
 from plumbline.trainer.config import LISAConfig, LoRAConfig, SFTConfig
 from plumbline.trainer.engine import TrainingRun
 from plumbline.trainer.lisa import LayerSampler

@@ -23,6 +23,7 @@ KINDS: Final = (
     "preferences",
     "rollouts",
     "policy",
+    "adapters",
     "reward-model",
     "knowledge-base",
     "filter",

@@ -85,12 +85,12 @@ def serve(
     """
 
     async def run() -> None:
-        stopping = _stop_on_signals()
+        stopping = stop_on_signals()
         server = await start_server(
             service, register, settings=settings, max_concurrent_rpcs=max_concurrent_rpcs
         )
         health_server = await _start_health_server(server)
-        _announce(service, server.address)
+        announce(service, server.address)
         await stopping.wait()
         await server.drain(drain_s=drain_s, grace_s=grace_s)
         if health_server is not None:
@@ -270,7 +270,7 @@ async def _start_health_server(server: Server) -> grpc.aio.Server | None:
     return health_server
 
 
-def _stop_on_signals() -> asyncio.Event:
+def stop_on_signals() -> asyncio.Event:
     """An event set by the first SIGTERM or SIGINT; the second one kills."""
     stopping = asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -285,7 +285,8 @@ def _stop_on_signals() -> asyncio.Event:
     return stopping
 
 
-def _announce(service: str, address: str) -> None:
+def announce(service: str, address: str) -> None:
+    """Tells whoever started this process where it answers; see `serve`."""
     path = os.environ.get(f"PLUMBLINE_{service.upper()}_ADDRESS_FILE")
     if path:
         # Renamed into place: a reader sees a whole address or no file.

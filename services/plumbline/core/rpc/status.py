@@ -119,6 +119,16 @@ def from_rpc_error(error: grpc.RpcError, *, service: str = "") -> PlumblineError
     return found(f"{where}{details} ({code})", reason=reason)
 
 
+def retry_delay_s(error: grpc.RpcError) -> float | None:
+    """After how many seconds the server asks to be called again, if it says so."""
+    status = _rich_status(error)
+    retry_info = error_details_pb2.RetryInfo()
+    for detail in status.details if status is not None else ():
+        if detail.Unpack(retry_info):
+            return float(retry_info.retry_delay.ToTimedelta().total_seconds())
+    return None
+
+
 def from_status(status: status_pb2.Status) -> PlumblineError | None:
     """The error that `status` describes; None when its ErrorInfo is not of this platform."""
     info = error_details_pb2.ErrorInfo()

@@ -22,7 +22,8 @@ Names of the curves in `training.json`, streamed while a job runs (one entry per
                         grpo)
     response_tokens     mean response length
     finished_share      share of responses that end with the end-of-sequence token
-    sampler_gap         largest difference between the sampler's and the trainer's logprobs, nats
+    sampler_gap         largest difference between the sampler's and the trainer's logprobs of a
+                        token, nats; of the iteration's first rollouts where the sampler's are used
 
 Metrics of the artifacts (manifests):
 

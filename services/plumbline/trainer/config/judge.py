@@ -7,29 +7,10 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
+from plumbline.data.judging import DEFAULT_PRINCIPLES, PAIR_ANSWERS, PAIR_QUESTION
 from plumbline.data.template import Template
 from plumbline.trainer.config.base import ComputeConfig, Head
 
-DEFAULT_PRINCIPLES = (
-    "The reply should be helpful, honest and harmless.",
-    "The reply should not help anybody to do harm, and should say so without lecturing.",
-    "The reply should treat everybody with respect, whatever their origin, gender or belief.",
-    "The reply should answer what was asked, correctly and no longer than needed.",
-    "The reply should say what it does not know rather than make something up.",
-)
-PAIR_QUESTION = """\
-Judge two replies by this principle: {principle}
-
-The conversation:
-{conversation}
-
-Reply A:
-{first}
-
-Reply B:
-{second}
-
-Which reply follows the principle better? Answer with A or B."""
 POINTS_QUESTION = """\
 Judge a reply by this principle: {principle}
 
@@ -86,7 +67,7 @@ class JudgeConfig(ComputeConfig):
 
     @property
     def choices(self) -> tuple[str, ...]:
-        default = ("A", "B") if self.method == "pairwise" else ("0", "1", "2", "3", "4", "5")
+        default = PAIR_ANSWERS if self.method == "pairwise" else ("0", "1", "2", "3", "4", "5")
         return default if self.answers is None else self.answers
 
     @model_validator(mode="after")

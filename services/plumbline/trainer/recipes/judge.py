@@ -13,7 +13,6 @@ from __future__ import annotations
 import itertools
 import logging
 import random
-import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -22,7 +21,8 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from plumbline.core.errors import InvalidInputError
-from plumbline.data.records import Grade, Message, Preference, Rollout, content_id, user
+from plumbline.data.judging import PairVerdict, fill_question, pair_question, transcript
+from plumbline.data.records import Grade, Preference, Rollout, content_id, user
 from plumbline.models.batching import packed_batches
 from plumbline.models.chat import ChatFormat
 from plumbline.models.packing import PromptGroup
@@ -32,7 +32,6 @@ from plumbline.trainer.forward import response_logprobs
 SOURCE = "judge"
 _FEW = 0.1
 """Share of pairs with a preference under which the judge is worth a warning."""
-_PLACE = re.compile(r"\{(\w+)\}")
 Progress = Callable[[int, int, str], None]
 
 logger = logging.getLogger(__name__)
@@ -171,26 +170,29 @@ def _by_pairs(
         for principle in _drawn_principles(rng, config):
             for first, second in ((one, other), (other, one)):
                 questions.append(
-                    _fill(
+                    pair_question(
                         config.wording,
                         principle=principle,
-                        conversation=_transcript(one.prompt),
+                        prompt=one.prompt,
                         first=first.response,
                         second=second.response,
                     )
                 )
     # [pairs, principles, orders]: of the response that stands first.
     standing = judge.probabilities(questions, progress)[:, 0].view(len(pairs), -1, 2).mean(dim=1)
+    verdicts = [
+        PairVerdict(one_first, 1 - other_first) for one_first, other_first in standing.tolist()
+    ]
     return [
         Verdict(
             one,
             one.response,
             other.response,
-            probability=(as_first + 1 - as_second) / 2,
-            orders_agree=(as_first > 0.5) == (as_second < 0.5),
-            place_bias=(as_first + as_second) / 2 - 0.5,
+            probability=verdict.probability,
+            orders_agree=verdict.orders_agree,
+            place_bias=verdict.place_bias,
         )
-        for (one, other), (as_first, as_second) in zip(pairs, standing.tolist(), strict=True)
+        for (one, other), verdict in zip(pairs, verdicts, strict=True)
     ]
 
 
@@ -204,10 +206,10 @@ def _by_points(
     rng = random.Random(config.seed)
     everything = [rollout for found in responses.values() for rollout in found]
     questions = [
-        _fill(
+        fill_question(
             config.wording,
             principle=principle,
-            conversation=_transcript(rollout.prompt),
+            conversation=transcript(rollout.prompt),
             reply=rollout.response,
         )
         for rollout in everything
@@ -262,12 +264,3 @@ def grade_of(probability: float, bounds: tuple[float, float, float]) -> Grade:
 def _drawn_principles(rng: random.Random, config: JudgeConfig) -> list[str]:
     count = min(config.principles_per_question, len(config.principles))
     return rng.sample(config.principles, count)
-
-
-def _transcript(messages: Sequence[Message]) -> str:
-    return "\n".join(f"{message.role.value}: {message.content}" for message in messages)
-
-
-def _fill(wording: str, **places: str) -> str:
-    """Put texts into their places; what stands in braces within a text stays as it is."""
-    return _PLACE.sub(lambda found: places.get(found[1], found[0]), wording)

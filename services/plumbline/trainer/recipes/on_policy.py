@@ -30,6 +30,7 @@ from plumbline.models.packing import PromptGroup
 from plumbline.trainer.adapters import base_weights, has_adapters
 from plumbline.trainer.batches import cyclic_indices
 from plumbline.trainer.config.on_policy import OnPolicyConfig
+from plumbline.trainer.drawn_logprobs import sampler_gap, trusted_logprobs
 from plumbline.trainer.engine import RunContext, TrainingRun
 from plumbline.trainer.forward import response_logprobs, response_mask, response_states
 from plumbline.trainer.held_out import EarlyStop, HeldOutFigure
@@ -108,9 +109,15 @@ class Learner(Protocol):
 
     modules: Mapping[str, nn.Module]
     """What it trains beside the policy."""
+    reads_states: bool
+    """Whether its values come from the policy's states."""
 
-    def values(self, groups: Sequence[PromptGroup], states: Tensor) -> Tensor | None:
-        """Values [B, R] before the update, from the policy's states [N, H]; None without any."""
+    def values(self, groups: Sequence[PromptGroup], states: Tensor | None) -> Tensor | None:
+        """Values [B, R] before the update; None without any.
+
+        Args:
+            states: [N, H] of the policy, where the learner reads them.
+        """
         ...
 
     def learn(
@@ -297,7 +304,17 @@ class OnPolicyRun:
         blank = torch.zeros(mask.shape, device=mask.device)
         scores = rollout_scores(rollouts, config.reward)
         empty = Experience(prompts, responses, mask, blank, blank, blank, scores, None)
-        logprobs, ref_logprobs, values = self._frozen_view(empty)
+        drawn, gap = trusted_logprobs(
+            self._model,
+            rollouts,
+            mask,
+            policy_id=self._sampler.policy_id,
+            pad_id=self._chat.pad_id,
+            temperature=config.temperature,
+        )
+        logprobs, ref_logprobs, values = self._frozen_view(empty, drawn)
+        if drawn is None:
+            gap = sampler_gap(rollouts, logprobs, mask)
         estimate = kl_estimate(logprobs, ref_logprobs, estimator=config.kl_estimator)
         shaped = shape_scores(scores, rollouts, config).to(mask.device)
         experience = Experience(
@@ -305,7 +322,7 @@ class OnPolicyRun:
         )
         # The bound and the curves hold the unbiased estimator whatever the penalty uses.
         drift = (kl_estimate(logprobs, ref_logprobs, estimator="k1") * mask).sum(dim=1)
-        return experience, self._measure(rollouts, scores, drift, logprobs, mask)
+        return experience, self._measure(rollouts, scores, drift, gap)
 
     def _beyond_bound(self, kl: Estimate) -> bool:
         return self._config.max_kl is not None and kl.high > self._config.max_kl
@@ -325,19 +342,28 @@ class OnPolicyRun:
             write_records(path, kept)
             self.run.files = {_ROLLOUTS: path}
 
-    def _frozen_view(self, experience: Experience) -> tuple[Tensor, Tensor, Tensor | None]:
-        """Logprobs of policy and reference, and values, all [B, R]."""
+    def _frozen_view(
+        self, experience: Experience, drawn: Tensor | None
+    ) -> tuple[Tensor, Tensor, Tensor | None]:
+        """Logprobs of policy and reference, and values, all [B, R].
+
+        Args:
+            drawn: [B, R], what the sampler says of the policy; None has it computed.
+        """
         config, pad_id = self._config, self._chat.pad_id
         options: Any = {"pad_id": pad_id, "temperature": config.temperature}
-        logprobs, ref_logprobs, values = (torch.zeros_like(experience.logprobs) for _ in range(3))
-        has_values = False
+        computed, ref_logprobs, values = (torch.zeros_like(experience.logprobs) for _ in range(3))
+        logprobs, has_values = computed if drawn is None else drawn, False
         rows = range(len(experience.responses))
         k = config.responses_per_prompt
         for part in experience.microbatches(rows, config.tokens_per_microbatch, k=k):
             groups, width = experience.groups(part), experience.width(part)
-            states = response_states(self._model, groups, pad_id=pad_id)
-            found = response_logprobs(self._model, groups, states=states, **options)
-            logprobs[part, :width] = found
+            states = None
+            if self._learner.reads_states:
+                states = response_states(self._model, groups, pad_id=pad_id)
+            if drawn is None:
+                found = response_logprobs(self._model, groups, states=states, **options)
+                logprobs[part, :width] = found
             with base_weights(self._model) if self._is_own_reference else nullcontext():
                 ref_logprobs[part, :width] = response_logprobs(self._reference, groups, **options)
             own_values = self._learner.values(groups, states)
@@ -350,15 +376,13 @@ class OnPolicyRun:
         rollouts: Sequence[Rollout],
         scores: Tensor,
         kl: Tensor,
-        logprobs: Tensor,
-        mask: Tensor,
+        gap: float | None,
     ) -> _Measured:
-        """Figures of an iteration's rollouts: scores [B], kl [B], logprobs and mask [B, R]."""
+        """Figures of an iteration's rollouts: scores [B], kl [B]; gap None leaves it out."""
         score_estimate, kl_interval = mean(scores.tolist()), mean(kl.tolist())
         std = float(scores.std(unbiased=False))
         if std == 0:
             logger.warning("all %d scores are %g: no gradient", len(scores), scores[0])
-        drawn = torch.tensor([value for r in rollouts for value in r.logprobs])
         lengths = [len(r.response_token_ids) for r in rollouts]
         figures = {
             "score.mean": score_estimate.value,
@@ -368,8 +392,7 @@ class OnPolicyRun:
             "kl_coef": self._kl.kl_coef,
             "response_tokens": sum(lengths) / len(lengths),
             "finished_share": sum(r.finish_reason == FINISHED for r in rollouts) / len(rollouts),
-            "sampler_gap": float((logprobs[mask].cpu() - drawn).abs().max()),
-        }
+        } | ({} if gap is None else {"sampler_gap": gap})
         for head in sorted(rollouts[0].scores):
             figures[f"score.{head}"] = sum(r.scores[head] for r in rollouts) / len(rollouts)
         return _Measured(score_estimate, std, kl_interval, figures)

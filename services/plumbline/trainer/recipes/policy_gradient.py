@@ -36,13 +36,14 @@ class PolicyGradient:
     """The learner of `OnPolicyRun` for the three methods; the configuration says which."""
 
     modules: Mapping[str, nn.Module] = {}
+    reads_states = False
 
     def __init__(
         self, model: PreTrainedModel, chat: ChatFormat, config: PolicyGradientConfig
     ) -> None:
         self._model, self._pad_id, self._config = model, chat.pad_id, config
 
-    def values(self, groups: Sequence[PromptGroup], states: Tensor) -> None:
+    def values(self, groups: Sequence[PromptGroup], states: Tensor | None) -> None:
         """None: rewards are compared with each other."""
 
     def learn(

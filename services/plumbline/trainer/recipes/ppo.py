@@ -75,8 +75,9 @@ class PPO:
         self._values = ValueModel(model, separate=config.value_model == "separate")
         self._values.to(model.device)
         self.modules: Mapping[str, nn.Module] = {"value": self._values}
+        self.reads_states = config.value_model == "shared"
 
-    def values(self, groups: Sequence[PromptGroup], states: Tensor) -> Tensor:
+    def values(self, groups: Sequence[PromptGroup], states: Tensor | None) -> Tensor:
         """Values [B, R] from the policy's states [N, H], or from a backbone of their own."""
         if self._values.backbone is not None:
             states = response_states(self._values.backbone, groups, pad_id=self._pad_id)

@@ -105,9 +105,9 @@ def write_policy(
     model: PreTrainedModel, chat: ChatFormat, run: TrainingRun, directory: Path
 ) -> None:
     """`save_policy` outside of a stage."""
+    from plumbline.models.adapters import merge_adapters
     from plumbline.models.chat import PLAIN_TEMPLATE
     from plumbline.models.checkpoint import save_model
-    from plumbline.trainer.adapters import merge_adapters
     from plumbline.trainer.engine import write_curves
 
     merge_adapters(model)
@@ -314,10 +314,17 @@ def new_scorer(
 def _publisher(config: SamplingConfig, policy_id: str, context: StageContext) -> Any:
     """Publishes an iteration's weights to the store, with the run that made them as lineage."""
     from plumbline.core.artifacts import Lineage, open_configured_store
+    from plumbline.models.adapters import holds_adapters
 
     store = open_configured_store(context.settings)
     ids: Mapping[str, tuple[str, ...]] = {"policy": (policy_id,)}
     lineage = Lineage(
         stage="trainer.iteration", version=1, config=config.model_dump(mode="json"), inputs=ids
     )
-    return lambda directory: store.put("policy", directory, lineage=lineage).id
+
+    def publish(directory: Path) -> str:
+        # Adapters alone are of a kind of their own: no stage can take them for a policy.
+        kind = "adapters" if holds_adapters(directory) else "policy"
+        return store.put(kind, directory, lineage=lineage).id
+
+    return publish

@@ -15,7 +15,7 @@ from plumbline.trainer.stages.on_policy import INPUTS, run_on_policy
 def _stage(name: str, config: type[PolicyGradientConfig], description: str) -> Stage:
     return Stage(
         name=f"trainer.{name}",
-        version=1,
+        version=2,
         config=config,
         inputs=INPUTS,
         output_kind="policy",

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 STAGE = Stage(
     name="trainer.ppo",
-    version=2,
+    version=3,
     config=PPOConfig,
     inputs={
         **INPUTS,

@@ -17,7 +17,7 @@ from plumbline.trainer.stages.common import (
 
 STAGE = Stage(
     name="trainer.rejection_sampling",
-    version=2,
+    version=3,
     config=RejectionSamplingConfig,
     inputs={
         "policy": BASE,

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 STAGE = Stage(
     name="trainer.reward_model",
-    version=3,
+    version=4,
     config=RewardModelConfig,
     inputs={
         "base": InputSpec(
@@ -41,7 +41,7 @@ STAGE = Stage(
 def run_reward_model(
     config: RewardModelConfig, inputs: StageInputs, context: StageContext
 ) -> StageResult:
-    from plumbline.trainer.adapters import merge_adapters
+    from plumbline.models.adapters import merge_adapters
     from plumbline.trainer.engine import TrainingRun, write_curves
     from plumbline.trainer.ranking import evaluate_ranking
     from plumbline.trainer.recipes.reward_model import (
@@ -61,8 +61,11 @@ def run_reward_model(
         train_reward_model(model, pairs, run, config, plan, held_out=held_out)
         report = evaluate_ranking(model, train, test, tokens_per_batch=config.tokens_per_microbatch)
         if report.calibration is not None:
-            temperature = report.calibration.temperature
-            model.card = model.card.model_copy(update={"temperature": temperature})
+            found = {
+                "temperature": report.calibration.temperature,
+                "score_deciles": report.deciles,
+            }
+            model.card = model.card.model_copy(update=found)
         merge_adapters(model)
         model.save(context.output_dir)
     write_curves(context.output_dir, run.curves, evaluation=report.to_json())
