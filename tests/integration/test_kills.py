@@ -30,6 +30,7 @@ FAULTS = {
     "retriever": "rule_check",
     "evaluation": "eval_sft",
     "pipeline": "sft",
+    "openai_front": "v1",
     "worker-control": "helpfulness_rm",
     "worker-compute": "v2",
 }

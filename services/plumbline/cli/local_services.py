@@ -68,37 +68,35 @@ def _curation(settings: Settings) -> Register:
 
 
 def _sampler(settings: Settings) -> Register:
-    from plumbline.sampler.engine import SamplerEngine
+    from plumbline.sampler.backends.choice import configured_backend
     from plumbline.sampler.service import SamplerService
     from plumbline.v1 import sampler_pb2, sampler_pb2_grpc
 
-    service = SamplerService(SamplerEngine(_model_references(settings)))
+    service = SamplerService(configured_backend(settings, _model_references(settings)))
     return _registering(sampler_pb2, "SamplerService", sampler_pb2_grpc, service)
 
 
 def _reward(settings: Settings) -> Register:
+    from plumbline.reward.backends import configured_backend
     from plumbline.reward.engine import RewardEngine
     from plumbline.reward.service import RewardService
     from plumbline.v1 import reward_pb2, reward_pb2_grpc
 
-    service = RewardService(RewardEngine(_model_references(settings)))
+    references = _model_references(settings)
+    engine = RewardEngine(references, backend=configured_backend(settings))
+    service = RewardService(engine, _connecting("sampler", settings))
     return _registering(reward_pb2, "RewardService", reward_pb2_grpc, service)
 
 
 def _retriever(settings: Settings) -> Register:
     from plumbline.core.artifacts import open_configured_store
-    from plumbline.core.rpc import aconnect
     from plumbline.retriever.config import RetrieverConfig
     from plumbline.retriever.engine import RetrieverEngine
     from plumbline.retriever.service import RetrieverService
     from plumbline.v1 import retriever_pb2, retriever_pb2_grpc
 
-    @functools.cache
-    def sampler() -> Any:
-        return aconnect("sampler", settings=settings)
-
     engine = RetrieverEngine(open_configured_store(settings), RetrieverConfig())
-    service = RetrieverService(engine, sampler)
+    service = RetrieverService(engine, _connecting("sampler", settings))
     return _registering(retriever_pb2, "RetrieverService", retriever_pb2_grpc, service)
 
 
@@ -116,6 +114,13 @@ def _registering(messages: Any, name: str, stubs: Any, servicer: Any) -> Registe
         return [messages.DESCRIPTOR.services_by_name[name].full_name]
 
     return register
+
+
+def _connecting(service: str, settings: Settings) -> Callable[[], Any]:
+    """Gives a stub for asyncio, connected when it is first asked for."""
+    from plumbline.core.rpc import aconnect
+
+    return functools.cache(lambda: aconnect(service, settings=settings))
 
 
 def _model_references(settings: Settings) -> Any:

@@ -12,12 +12,15 @@ import typer
 from plumbline.cli import (
     analysis_commands,
     artifact_commands,
+    chat_commands,
     corpus_commands,
     curation_commands,
     filter_commands,
+    front_commands,
     job_commands,
     model_commands,
     retriever_commands,
+    reward_commands,
     run_commands,
     stack_commands,
     synthesis_commands,
@@ -45,8 +48,11 @@ for module in (
     analysis_commands,
     synthesis_commands,
     model_commands,
+    chat_commands,
+    front_commands,
     training_commands,
     retriever_commands,
+    reward_commands,
 ):
     module.register(app)
 

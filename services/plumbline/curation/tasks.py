@@ -16,6 +16,7 @@ from plumbline.curation.corpus.part_configs import (
 from plumbline.curation.decontamination.config import DecontaminateConfig
 from plumbline.curation.filters.config import TrainFilterConfig
 from plumbline.curation.mixing.config import MixConfig, SubsetConfig
+from plumbline.curation.placeholders.config import FillPlaceholdersConfig
 from plumbline.curation.synthesis.config import (
     BacktranslateConfig,
     EvolveConfig,
@@ -157,6 +158,21 @@ STAGES = (
         queue="curation",
         run="plumbline.curation.synthesis.stage:run_to_instructions",
         description="Turn conversations and documents into instruction records",
+    ),
+    Stage(
+        name="curation.fill_placeholders",
+        version=1,
+        config=FillPlaceholdersConfig,
+        inputs={
+            "conversations": InputSpec(
+                kinds=("conversations", "corpus"),
+                description="records with {{name}} in them, in any format that is read",
+            )
+        },
+        output_kind="conversations",
+        queue="curation",
+        run="plumbline.curation.placeholders.stage:run_fill_placeholders",
+        description="Put values in place of the placeholders of conversations",
     ),
     Stage(
         name="curation.train_filter",

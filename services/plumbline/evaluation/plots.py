@@ -22,6 +22,7 @@ _COLOURS = ("#33506b", "#c8553d", "#588b5b", "#8d6a9f", "#b58a2b", "#5aa0b0")
 
 Interval = Mapping[str, float]
 Curve = Sequence[tuple[float, float]]
+BandedCurve = Sequence[tuple[float, float, float, float]]
 
 
 def _svg(figure: Figure) -> str:
@@ -72,6 +73,31 @@ def lines(title: str, curves: Mapping[str, Curve], *, x_label: str = "step") -> 
     axes.set_xlabel(x_label)
     if len(curves) > 1:
         axes.legend(frameon=False)
+    return _svg(figure)
+
+
+def banded_lines(
+    title: str, curves: Mapping[str, BandedCurve], *, x_label: str, ranked: bool = False
+) -> str:
+    """Curves with their 95 % intervals.
+
+    Args:
+        curves: by name: points (x, value, low, high).
+        ranked: the curves have an order, which their colours then show.
+    """
+    figure = Figure(figsize=(4.2, 2.8))
+    axes = figure.subplots()
+    ramp = matplotlib.colormaps["viridis"]
+    for position, (name, points) in enumerate(curves.items()):
+        share = 0.9 * position / max(len(curves) - 1, 1)
+        colour = ramp(share) if ranked else _COLOURS[position % len(_COLOURS)]
+        x, value, low, high = zip(*points, strict=True)
+        axes.plot(x, value, label=name, color=colour, lw=1.3, marker="." if len(x) < 20 else None)
+        axes.fill_between(x, low, high, color=colour, alpha=0.12, lw=0)
+    axes.set_title(title)
+    axes.set_xlabel(x_label)
+    if len(curves) > 1:
+        axes.legend(frameon=False, fontsize=7, loc="center left", bbox_to_anchor=(1.0, 0.5))
     return _svg(figure)
 
 

@@ -12,6 +12,7 @@ from typing import Any
 import jinja2
 
 from plumbline.evaluation import plots
+from plumbline.evaluation.temperatures.figures import best_row, draw_comparison
 
 _SHARES = (
     "violation_rate",
@@ -20,9 +21,11 @@ _SHARES = (
     "coherence",
     "rule_following",
     "win_rate",
+    "names_itself",
+    "names_author",
     "share",
 )
-_PLOTTED = ("violation_rate", "false_refusal", "helpful_accuracy", "reward")
+_PLOTTED = ("violation_rate", "false_refusal", "helpful_accuracy", "reward", "names_itself")
 _CURVES = ("loss", "accuracy", "score.mean", "kl", "value_loss")
 
 
@@ -47,6 +50,7 @@ def render_report(title: str, nodes: Sequence[Node], *, samples: int) -> str:
     """HTML text; the same artifacts give the same bytes."""
     reports = [node.json("report.json") or {} for node in nodes if node.kind == "report"]
     evaluations = [item for item in reports if item.get("type") == "evaluation"]
+    tuned = _temperature_curves(nodes)
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent), autoescape=True
     )
@@ -58,6 +62,8 @@ def render_report(title: str, nodes: Sequence[Node], *, samples: int) -> str:
         splits=splits,
         split_metrics={split: _metrics_of(evaluations, split) for split in splits},
         evaluation_plots=_evaluation_plots(evaluations, splits),
+        temperatures=[best_row(curves) for curves in tuned],
+        temperature_plots=draw_comparison(tuned),
         comparisons=[item for item in reports if item.get("type") == "comparison"],
         rule_checks=[item for item in reports if item.get("type") == "rule_check"],
         curations=_curations(nodes),
@@ -123,6 +129,17 @@ def _curations(nodes: Sequence[Node]) -> list[dict[str, Any]]:
             }
         )
     return found
+
+
+def _temperature_curves(nodes: Sequence[Node]) -> list[dict[str, Any]]:
+    """What was drawn at a ladder of temperatures, with the N that the best one is chosen for."""
+    return [
+        {**curves, "best_of": summary["best_of"]}
+        for node in nodes
+        if (summary := node.json("report.json") if node.kind == "report" else None)
+        and summary.get("type") == "temperature_curves"
+        and (curves := node.json("curves.json"))
+    ]
 
 
 def _training_plots(nodes: Sequence[Node]) -> list[str]:

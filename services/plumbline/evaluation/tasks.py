@@ -25,6 +25,8 @@ from plumbline.evaluation.config import (
     ReportConfig,
     RuleCheckConfig,
 )
+from plumbline.evaluation.identity.stage import STAGE as CHECK_IDENTITY
+from plumbline.evaluation.temperatures.stage import STAGE as TEMPERATURE_CURVES
 
 if TYPE_CHECKING:
     from plumbline.data.records import Prompt, Rollout
@@ -48,7 +50,7 @@ _REWARD_MODEL = InputSpec(kinds=("reward-model",), required=False)
 STAGES = (
     Stage(
         name="evaluation.evaluate",
-        version=1,
+        version=2,
         config=EvaluateConfig,
         inputs={
             "policy": _POLICY,
@@ -64,7 +66,7 @@ STAGES = (
     ),
     Stage(
         name="evaluation.evaluate_reward",
-        version=1,
+        version=2,
         config=EvaluateRewardConfig,
         inputs={
             "policy": _POLICY,
@@ -117,6 +119,8 @@ STAGES = (
         run="plumbline.evaluation.tasks:run_report",
         description="The run's HTML report",
     ),
+    CHECK_IDENTITY,
+    TEMPERATURE_CURVES,
 )
 
 

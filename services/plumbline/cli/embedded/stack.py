@@ -1,7 +1,8 @@
-"""What `plumbline up` starts: the broker, a server for each service, and two workers."""
+"""What `plumbline up` starts: the broker, a server for each service, workers, the HTTP front."""
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import random
 import secrets
@@ -77,7 +78,7 @@ def plan_stack(paths: StackPaths, settings: Settings, environment: Mapping[str, 
             f"no broker answers at {without_password(redis_url)}, which REDIS_URL names; start it, "
             "or unset REDIS_URL and `plumbline up` brings its own"
         )
-    ports = free_ports(len(SERVICES) + 1)
+    ports = free_ports(len(SERVICES) + 2)
     children: list[ChildSpec] = []
     if not redis_url:
         redis_url, broker = _broker(paths, next(ports))
@@ -86,13 +87,14 @@ def plan_stack(paths: StackPaths, settings: Settings, environment: Mapping[str, 
     shared = _shared_environment(paths, settings, environment, redis_url, addresses)
     children += [_server(name, address, shared, settings) for name, address in addresses.items()]
     children += [_worker(name, *plan, shared, settings) for name, plan in WORKERS.items()]
+    endpoints = {"services": addresses, "redis_url": redis_url, "store": settings.store_url}
+    if importlib.util.find_spec("uvicorn") is not None:  # the extra `http`
+        front = _openai_front(f"{HOST}:{next(ports)}", shared)
+        children.append(front)
+        endpoints["openai_front"] = front.address
     return Stack(
         children=tuple(children),
-        endpoints={
-            "services": addresses,
-            "redis_url": redis_url,
-            "store": settings.store_url,
-        },
+        endpoints=endpoints,
         external=() if not environment.get("REDIS_URL") else ("redis",),
     )
 
@@ -147,6 +149,16 @@ def _server(name: str, address: str, shared: Mapping[str, str], settings: Settin
         command=(sys.executable, "-m", f"plumbline.{name}.server"),
         environment={**shared, f"PLUMBLINE_{name.upper()}_LISTEN": address},
         ready=lambda _: answers_health(address, settings),
+        address=address,
+    )
+
+
+def _openai_front(address: str, shared: Mapping[str, str]) -> ChildSpec:
+    return ChildSpec(
+        name="openai_front",
+        command=(sys.executable, "-m", "plumbline.openai_front.server"),
+        environment={**shared, "PLUMBLINE_OPENAI_FRONT_LISTEN": address},
+        ready=lambda _: accepts_connections(address),
         address=address,
     )
 
@@ -221,6 +233,16 @@ def touched_since(path: Path, moment: float) -> bool:
     try:
         return path.stat().st_mtime >= moment
     except FileNotFoundError:
+        return False
+
+
+def accepts_connections(address: str) -> bool:
+    """Whether something listens at host:port now."""
+    host, _, port = address.rpartition(":")
+    try:
+        with socket.create_connection((host, int(port)), timeout=1):
+            return True
+    except OSError:
         return False
 
 

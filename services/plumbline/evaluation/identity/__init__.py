@@ -1,0 +1,1 @@
+"""Does a policy say who it is, where it is asked and only there?"""

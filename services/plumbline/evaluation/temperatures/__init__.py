@@ -1,0 +1,1 @@
+"""What the sampling temperature does to rewards and to diversity."""
