@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +19,7 @@ from plumbline.core.errors import (
     InvalidInputError,
     NotFoundError,
 )
-from plumbline.core.rpc import connect, serve_in_thread
+from plumbline.core.rpc import aconnect, connect, serve_in_thread
 from plumbline.core.settings import Settings
 from plumbline.core.stages import run_stage
 from plumbline.data.records import Rollout, user
@@ -29,8 +31,10 @@ from plumbline.reward.client import score_pairs, score_rollouts
 from plumbline.reward.engine import RewardEngine
 from plumbline.reward.service import RewardService
 from plumbline.reward.tasks import STAGES
+from plumbline.sampler.engine import SamplerEngine
+from plumbline.sampler.service import SamplerService
 from plumbline.v1 import reward_pb2 as pb
-from plumbline.v1 import reward_pb2_grpc, types_pb2
+from plumbline.v1 import reward_pb2_grpc, sampler_pb2_grpc, types_pb2
 
 PROMPT = (user("the cat sat on"),)
 RESPONSES = ["the mat", "the old house by the sea", "a dog", "", "the mat"]
@@ -53,16 +57,38 @@ def models(settings: Settings, tiny_reward_models: dict[str, Path]) -> dict[str,
     }
 
 
+def serving(service: RewardService) -> AbstractContextManager[str]:
+    """The address of the service, for as long as the block lasts."""
+
+    def register(server: grpc.aio.Server) -> list[str]:
+        reward_pb2_grpc.add_RewardServiceServicer_to_server(service, server)
+        return ["plumbline.v1.RewardService"]
+
+    return serve_in_thread("reward", register)
+
+
 @pytest.fixture(scope="module")
 def address(settings: Settings) -> Iterator[str]:
     engine = RewardEngine(ModelReferences(open_configured_store(settings)), device="cpu")
+    with serving(RewardService(engine)) as found:
+        yield found
+
+
+@pytest.fixture
+def judging(settings: Settings) -> Iterator[Any]:
+    """A client of a service that asks a sampler."""
+    references = ModelReferences(open_configured_store(settings))
 
     def register(server: grpc.aio.Server) -> list[str]:
-        reward_pb2_grpc.add_RewardServiceServicer_to_server(RewardService(engine), server)
-        return ["plumbline.v1.RewardService"]
+        servicer = SamplerService(SamplerEngine(references, device="cpu"))
+        sampler_pb2_grpc.add_SamplerServiceServicer_to_server(servicer, server)
+        return ["plumbline.v1.SamplerService"]
 
-    with serve_in_thread("reward", register) as found:
-        yield found
+    with serve_in_thread("sampler", register) as sampler:
+        ask = functools.cache(lambda: aconnect("sampler", target=sampler))
+        service = RewardService(RewardEngine(references, device="cpu"), ask)
+        with serving(service) as found, connect("reward", target=found) as client:
+            yield client
 
 
 @pytest.fixture
@@ -137,6 +163,7 @@ def test_the_models_that_scored_are_named(stub: Any, models: dict[str, str]) -> 
         )
     )
     assert dict(response.reward_model_ids) == models
+    assert dict(response.temperatures) == {"combined": 1.0}
 
 
 def test_pairs_are_compared_by_bradley_terry(stub: Any, models: dict[str, str]) -> None:
@@ -196,6 +223,57 @@ def test_responses_are_ranked_best_first(stub: Any, models: dict[str, str]) -> N
     assert scores == sorted(scores, reverse=True)
     for ranked in ranking:
         assert ranked.score == pytest.approx(expected[ranked.index], abs=1e-5)
+
+
+def test_ranked_responses_say_how_probable_it_is_that_they_are_best(
+    stub: Any, models: dict[str, str]
+) -> None:
+    ranking = stub.RankResponses(
+        pb.RankResponsesRequest(
+            prompt=prompt_to_wire(PROMPT),
+            responses=RESPONSES,
+            head=pb.HEAD_SAFETY,
+            models=pb.RewardModels(**models),
+        )
+    ).ranking
+
+    total = sum(math.exp(ranked.score) for ranked in ranking)
+    for ranked in ranking:
+        assert ranked.probability_best == pytest.approx(math.exp(ranked.score) / total)
+
+
+def test_a_policy_judges_in_both_orders(
+    settings: Settings, tiny_policy: Path, judging: Any
+) -> None:
+    pairs = [
+        pb.ResponsePair(prompt=prompt_to_wire(PROMPT), response_a=a, response_b=b)
+        for a, b in [("mat", "dog"), ("dog", "mat"), ("sea", "sea")]
+    ]
+    judge = pb.Judge(policy=f"path:{tiny_policy}", question="{first}{second}", tie_margin=0.01)
+
+    found = judging.ComparePairs(pb.ComparePairsRequest(pairs=pairs, judge=judge))
+
+    forward, backward, same = found.comparisons
+    # A model of random weights favours a place; the mean of both orders does not.
+    assert forward.verdict.probability_a_first != pytest.approx(0.5, abs=1e-4)
+    assert forward.probability_a + backward.probability_a == pytest.approx(1, abs=1e-5)
+    mean = (forward.verdict.probability_a_first + forward.verdict.probability_a_second) / 2
+    assert forward.probability_a == pytest.approx(mean)
+    assert same.verdict.tie and same.probability_a == pytest.approx(0.5, abs=1e-6)
+    assert found.judge_policy_id.startswith("dir:")
+    assert found.agreement.ties >= 1 and not found.reward_model_ids
+    assert found.agreement.place_bias != 0
+    with pytest.raises(InvalidInputError, match="begin with token"):
+        twins = pb.Judge(
+            policy=f"path:{tiny_policy}", question="{first}{second}", answers=["AB", "AC"]
+        )
+        judging.ComparePairs(pb.ComparePairsRequest(pairs=pairs, judge=twins))
+
+
+def test_a_service_without_a_sampler_says_so(stub: Any) -> None:
+    pair = pb.ResponsePair(prompt=prompt_to_wire(PROMPT), response_a="a", response_b="b")
+    with pytest.raises(FailedPreconditionError, match="PLUMBLINE_SAMPLER_TARGET"):
+        stub.ComparePairs(pb.ComparePairsRequest(pairs=[pair], judge=pb.Judge()))
 
 
 def test_loading_sets_the_default_of_a_head(stub: Any, models: dict[str, str]) -> None:

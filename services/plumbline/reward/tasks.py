@@ -14,7 +14,7 @@ from plumbline.reward.config import ScoreConfig
 STAGES = (
     Stage(
         name="reward.score",
-        version=1,
+        version=2,
         config=ScoreConfig,
         inputs={
             "rollouts": InputSpec(kinds=("rollouts",), description="responses to score"),

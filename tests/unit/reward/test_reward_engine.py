@@ -2,19 +2,29 @@
 
 from __future__ import annotations
 
+import dataclasses
 import random
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 import torch
 
-from plumbline.core.errors import FailedPreconditionError, InvalidInputError, NotFoundError
-from plumbline.data.records import user
+from plumbline.core.errors import (
+    DeadlineExceededError,
+    FailedPreconditionError,
+    InvalidInputError,
+    NotFoundError,
+    ResourceExhaustedError,
+)
+from plumbline.data.records import Message, user
 from plumbline.models.batching import pad_left, pad_right
+from plumbline.models.chat import ChatFormat
 from plumbline.models.reward import HEAD_FILE, RewardModel
 from plumbline.reward.combine import combine_scores
 from plumbline.reward.config import RewardConfig
-from plumbline.reward.engine import RewardEngine, ScoredItem
+from plumbline.reward.encoding import RewardEncoder, ScoredItem
+from plumbline.reward.engine import RewardEngine
 
 WORDS = ["the", "cat", "sat", "on", "mat", "and", "dog", "ran", "to", "old", "house", "by", "sea"]
 MODELS = {"helpfulness": "helpfulness", "safety": "safety"}
@@ -159,6 +169,49 @@ def test_no_items_and_too_many_are_refused(tiny_reward_models: dict[str, Path]) 
     for count in (0, 3):
         with pytest.raises(InvalidInputError, match=f"{count} responses came; accepted: 1 to 2"):
             engine.score(items(count), ["safety"], MODELS)
+
+
+def test_a_prompt_is_tokenised_once_for_all_its_responses(
+    tiny_reward_models: dict[str, Path],
+) -> None:
+    class CountingFormat(ChatFormat):
+        prompts = 0
+
+        def encode_prompt(self, messages: Sequence[Message]) -> list[int]:
+            self.prompts += 1
+            return super().encode_prompt(messages)
+
+    encoder = RewardEncoder.load("id", tiny_reward_models["safety"])
+    chat = CountingFormat(encoder.chat.tokenizer)
+    same = [ScoredItem((user("the cat"),), response) for response in ("a", "b", "c")]
+    other = [ScoredItem((user("the dog"),), "a")]
+
+    texts = dataclasses.replace(encoder, chat=chat).encode([*same, *other, *same])
+
+    assert chat.prompts == 2
+    assert texts == encoder.encode([*same, *other, *same])
+
+
+def test_a_full_queue_refuses_and_leaves_what_waits(tiny_reward_models: dict[str, Path]) -> None:
+    config = RewardConfig(max_items_per_request=3, max_queued_items=3, max_delay_s=30.0)
+    engine = make_engine(tiny_reward_models, config)
+    waiting = engine.submit(items(2), ["safety"], MODELS)
+
+    with pytest.raises(ResourceExhaustedError, match=r"2 texts wait .* 2 more came; accepted: 3"):
+        engine.submit(items(2), ["safety"], MODELS)
+
+    waiting.cancel()
+    # Room again, for both heads or for none of them.
+    with pytest.raises(ResourceExhaustedError):
+        engine.submit(items(2), ["safety", "helpfulness"], MODELS)
+    assert not engine.submit(items(2), ["safety"], MODELS).futures["safety"].done()
+
+
+def test_a_deadline_that_passed_in_the_queue_is_an_error(engine: RewardEngine) -> None:
+    engine.load("safety")
+    pending = engine.submit(items(2), ["safety"], timeout_s=-1.0)
+    with pytest.raises(DeadlineExceededError, match="2 texts not scored"):
+        pending.result()
 
 
 def test_scores_that_are_not_finite_are_reported(
