@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -36,6 +37,26 @@ def parse_config(model: type[ConfigT], values: Mapping[str, Any], *, where: str 
         return model.model_validate(values)
     except ValidationError as error:
         raise config_error(error, model, where=where) from None
+
+
+def configured(model: type[ConfigT], environment: Mapping[str, str], variable: str) -> ConfigT:
+    """A configuration from the YAML file that a variable of the environment names; else defaults.
+
+    Raises:
+        ConfigError: the file cannot be read, or says what is not accepted.
+    """
+    path = environment.get(variable)
+    if not path:
+        return model()
+    import yaml
+
+    try:
+        values = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise ConfigError(f"{variable}={path} cannot be read: {error}") from error
+    if not isinstance(values, dict | None):
+        raise ConfigError(f"{path} holds a {type(values).__name__}; a map is accepted")
+    return parse_config(model, values or {}, where=path)
 
 
 def config_error(error: ValidationError, model: type[BaseModel], *, where: str = "") -> ConfigError:

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
-from plumbline.core.errors import ConfigError
-from plumbline.core.validation import FrozenConfig, parse_config
+from plumbline.core.validation import FrozenConfig, configured
 from plumbline.curation.analysis.config import (
     ErasureConfig,
     IdentityConfig,
@@ -75,18 +73,7 @@ def configured_curation(environment: Mapping[str, str]) -> CurationConfig:
     Raises:
         ConfigError: the file cannot be read, or says what is not accepted.
     """
-    path = environment.get(CONFIG_VARIABLE)
-    if not path:
-        return CurationConfig()
-    import yaml
-
-    try:
-        values = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise ConfigError(f"{CONFIG_VARIABLE}={path} cannot be read: {error}") from error
-    if not isinstance(values, dict | None):
-        raise ConfigError(f"{path} holds a {type(values).__name__}; a map is accepted")
-    return parse_config(CurationConfig, values or {}, where=path)
+    return configured(CurationConfig, environment, CONFIG_VARIABLE)
 
 
 class AnalyzeConfig(FrozenConfig):

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 
 from pydantic import Field
 
-from plumbline.core.errors import ConfigError
-from plumbline.core.validation import FrozenConfig, parse_config
+from plumbline.core.validation import FrozenConfig, configured
 
 SERVICE = "openai_front"
 """Names the front in logs, in PLUMBLINE_OPENAI_FRONT_LISTEN and in `<state>/endpoints.json`."""
@@ -47,15 +45,4 @@ def configured_front(environment: Mapping[str, str]) -> FrontConfig:
     Raises:
         ConfigError: the file cannot be read, or says what is not accepted.
     """
-    path = environment.get(CONFIG_VARIABLE)
-    if not path:
-        return FrontConfig()
-    import yaml
-
-    try:
-        values = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise ConfigError(f"{CONFIG_VARIABLE}={path} cannot be read: {error}") from error
-    if not isinstance(values, dict | None):
-        raise ConfigError(f"{path} holds a {type(values).__name__}; a map is accepted")
-    return parse_config(FrontConfig, values or {}, where=path)
+    return configured(FrontConfig, environment, CONFIG_VARIABLE)

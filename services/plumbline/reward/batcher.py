@@ -121,10 +121,13 @@ class Batcher:
                 scores = self._compute(model, [text for *_, text in batch], width)
             # Whatever it was, it belongs to the callers: this thread must outlive it.
             except Exception as error:
-                for call in {id(row[0]): row[0] for row in batch}.values():
-                    _fail(call, error)
+                with self._changed:
+                    for call in {id(row[0]): row[0] for row in batch}.values():
+                        _fail(call, error)
             else:
-                _hand_out(batch, scores)
+                # A full queue may be failing calls that are late, from another thread.
+                with self._changed:
+                    _hand_out(batch, scores)
 
     def _take(self) -> list[_Row] | None:
         """The next batch; None when nothing came for a while, and the thread is to end."""
@@ -196,9 +199,13 @@ class Batcher:
         return batch
 
 
-def _fail(call: _Call, error: Exception) -> None:
+def _may_end(call: _Call) -> bool:
     # The second check closes the gap in which the caller may cancel.
-    if not call.future.done() and call.future.set_running_or_notify_cancel():
+    return not call.future.done() and call.future.set_running_or_notify_cancel()
+
+
+def _fail(call: _Call, error: Exception) -> None:
+    if _may_end(call):
         call.future.set_exception(error)
 
 
@@ -206,6 +213,5 @@ def _hand_out(batch: Sequence[_Row], scores: Sequence[float]) -> None:
     for (call, place, _, _), score in zip(batch, scores, strict=True):
         call.scores[place] = float(score)
         call.missing -= 1
-        # It fails to start where the caller has given up meanwhile.
-        if not call.missing and call.future.set_running_or_notify_cancel():
+        if not call.missing and _may_end(call):
             call.future.set_result(call.scores)

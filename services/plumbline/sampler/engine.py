@@ -135,11 +135,11 @@ class SamplerEngine:
             raise InvalidInputError(
                 "no policy named; accepted: an artifact id, a tag or a directory", field="policy"
             )
+        policy_id, loaded = self._get(reference, base)
         if base:
             self._bases[reference] = base
-        policy = self.policy(reference)
         self._default = reference
-        return policy
+        return _describe(policy_id, reference, loaded)
 
     def policy(self, reference: str = "") -> Policy:
         """Describe a policy, loading it if need be; an empty reference means the default."""
@@ -321,12 +321,9 @@ class SamplerEngine:
             stop_check=stopping.met if stops else None,
             top_logprobs=options.top_logprobs,
             deadline=deadline,
+            name=f"prompt {index}",
         )
-        try:
-            policy.scheduler.check(request)
-        except InvalidInputError as error:
-            message = error.message.replace("the prompt", f"prompt {index}", 1)
-            raise InvalidInputError(message, field=error.field) from None
+        policy.scheduler.check(request)
         return _Prepared(policy_id, policy, chat, stopping, request)
 
     def _prepare_stream(
@@ -363,7 +360,7 @@ class SamplerEngine:
                 self._loop.cancel(policy.scheduler, request)
             raise
 
-    def _get(self, reference: str) -> tuple[str, _LoadedPolicy]:
+    def _get(self, reference: str, base: str = "") -> tuple[str, _LoadedPolicy]:
         reference = reference or self._default
         if not reference:
             raise FailedPreconditionError(
@@ -377,11 +374,11 @@ class SamplerEngine:
         policy_id, path = self._resolve(reference)
         if not holds_adapters(path):
             return policy_id, self._policies.get(policy_id, path)
-        base_reference = self._bases.get(reference) or adapter_base(path)
+        base_reference = base or self._bases.get(reference) or adapter_base(path)
         base_id, base_path = self._resolve(base_reference)
         joined = f"{policy_id}+{base_id}"
-        base = self._policies.get(base_id, base_path)
-        return joined, self._policies.get(joined, path, lambda: self._add_adapters(base, path))
+        held = self._policies.get(base_id, base_path)
+        return joined, self._policies.get(joined, path, lambda: self._add_adapters(held, path))
 
     def _load(self, policy_id: str, path: Path) -> _LoadedPolicy:
         model, tokenizer = load_causal_lm(path, self._config.dtype)

@@ -82,8 +82,9 @@ def sample_batch(
                 max_tokens=max_response_tokens,
             ),
             stop_check=stop_token_check,
+            name=f"prompt {index}",
         )
-        for prompt, seed in zip(prompt_token_ids, seeds, strict=True)
+        for index, (prompt, seed) in enumerate(zip(prompt_token_ids, seeds, strict=True))
     ]
     run_requests(model, requests, eos_id=eos_id, max_rows=max_rows, before_step=before_step)
     return [request.drawn for request in requests]
@@ -108,12 +109,8 @@ def run_requests(
             context_length=context_length(model),
             limits=limits,
         )
-        for index, request in enumerate(requests):
-            try:
-                scheduler.submit(request)
-            except InvalidInputError as error:
-                message = error.message.replace("the prompt", f"prompt {index}", 1)
-                raise InvalidInputError(message, field=error.field) from None
+        for request in requests:
+            scheduler.submit(request)
         while scheduler.has_work:
             if before_step is not None:
                 before_step()

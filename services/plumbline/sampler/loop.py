@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import atexit
+import contextlib
 import logging
 import threading
 import time
@@ -99,6 +100,8 @@ class EngineLoop:
                 self._step(scheduler)
             self._metrics.observe(self._busy)
             self._busy = [scheduler for scheduler in self._busy if scheduler.has_work]
+        if not self._closed:
+            return  # idle; another thread may have begun since
         for scheduler in self._busy:
             scheduler.reset(UnavailableError("the sampler shut down; try again"))
 
@@ -177,7 +180,8 @@ class TokenStream:
         some = asyncio.Event()
 
         def wake() -> None:
-            if not loop.is_closed():
+            # The event loop may close at any time; nobody waits on it then.
+            with contextlib.suppress(RuntimeError):
                 loop.call_soon_threadsafe(some.set)
 
         self._wake = wake

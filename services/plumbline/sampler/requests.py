@@ -156,6 +156,7 @@ class GenerationRequest:
         on_end: called once in the engine's thread, when all responses are drawn or the request
             has failed.
         deadline: time by `time.monotonic` after which nobody waits.
+        name: of the prompt, in what a refusal says.
     """
 
     prompt: tuple[int, ...]
@@ -165,6 +166,7 @@ class GenerationRequest:
     on_token: Callable[[int, DrawnToken], None] | None = None
     on_end: Callable[[], None] | None = None
     deadline: float | None = None
+    name: str = "the prompt"
     results: list[Sampled | None] = field(init=False)
     """In the order of the responses; None until one is drawn."""
     error: PlumblineError | None = field(init=False, default=None)

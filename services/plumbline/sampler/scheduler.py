@@ -182,7 +182,7 @@ class Scheduler:
         size, limit = len(request.prompt), self._context_length
         if not 0 < size < limit:
             raise InvalidInputError(
-                f"the prompt has {size} tokens and the policy's context length is {limit}; "
+                f"{request.name} has {size} tokens and the policy's context length is {limit}; "
                 f"accepted: 1 to {limit - 1} tokens, so that a response has room",
                 field="prompts",
             )

@@ -180,3 +180,23 @@ def test_texts_wait_for_company_while_nothing_is_computed(recorder: Recorder) ->
 
     assert [future.result(timeout=20) for future in futures] == [[0], [1], [2]]
     assert recorder.batches == [("one", [4, 4, 4])]
+
+
+def test_a_call_that_is_failed_while_it_is_computed_leaves_the_thread_alive(
+    recorder: Recorder,
+) -> None:
+    batcher = make(recorder, max_queued=1)
+    recorder.may_go_on.clear()
+    late = batcher.submit(ONE, [text(1)], deadline=time.monotonic() + 0.05)
+    assert recorder.began.wait(timeout=20)
+    waiting = batcher.submit(ONE, [text(2)])
+    time.sleep(0.1)
+
+    # The queue is full, so calls that nobody waits for are failed now.
+    with pytest.raises(ResourceExhaustedError):
+        batcher.submit(ONE, [text(3)])
+    recorder.may_go_on.set()
+
+    with pytest.raises(DeadlineExceededError):
+        late.result(timeout=20)
+    assert waiting.result(timeout=20) == [2.0]

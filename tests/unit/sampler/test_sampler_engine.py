@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -327,3 +328,17 @@ def test_a_call_with_more_prompts_than_may_wait_takes_turns_with_itself(
     drawn = small.sample("tiny", prompts, SHORT, k=2, seeds=range(12))
 
     assert drawn == engine.sample("tiny", prompts, SHORT, k=2, seeds=range(12))
+
+
+def test_a_thread_that_ends_idle_leaves_a_later_ones_work_alone(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    reset: list[Any] = []
+    later = SimpleNamespace(reset=reset.append)
+    waiting = loop.EngineLoop(max_waiting=1)
+    monkeypatch.setattr(waiting, "_take_inbox", lambda: False)
+    monkeypatch.setattr(waiting, "_busy", [later])
+
+    waiting._run()
+
+    assert not reset
