@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import threading
 import time
 from collections.abc import Iterator
 
@@ -11,7 +10,7 @@ import pytest
 
 from plumbline.core.errors import DeadlineExceededError
 from plumbline.core.rpc import blocking
-from plumbline.core.rpc.blocking import remaining_s, run_blocking, set_deadline, stream_blocking
+from plumbline.core.rpc.blocking import remaining_s, run_blocking, set_deadline
 from plumbline.core.telemetry import bind_log_context, current_request_id
 
 
@@ -71,47 +70,3 @@ async def test_cancelled_call_leaves_the_queue(one_thread: None) -> None:
     await busy
     await run_blocking(time.sleep, 0)
     assert runs == []
-
-
-async def test_stream_yields_in_order_and_raises_in_place() -> None:
-    def numbers(stop: int) -> Iterator[int]:
-        yield from range(stop)
-        raise KeyError("end")
-
-    seen: list[int] = []
-    with pytest.raises(KeyError):
-        async for number in stream_blocking(numbers, 3):
-            seen.append(number)
-    assert seen == [0, 1, 2]
-
-
-async def test_stream_of_none_values_does_not_end_early() -> None:
-    assert [item async for item in stream_blocking(lambda: iter([None, None]))] == [None, None]
-
-
-async def test_abandoned_stream_closes_its_generator() -> None:
-    closed = threading.Event()
-    produced: list[int] = []
-
-    def endless() -> Iterator[int]:
-        try:
-            while True:
-                produced.append(len(produced))
-                time.sleep(0.01)
-                yield produced[-1]
-        finally:
-            closed.set()
-
-    async def consume() -> None:
-        async for _ in stream_blocking(endless):
-            pass
-
-    consumer = asyncio.create_task(consume())
-    await asyncio.sleep(0.1)
-    consumer.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await consumer
-    assert await asyncio.to_thread(closed.wait, 5)
-    count = len(produced)
-    await asyncio.sleep(0.1)
-    assert len(produced) == count

@@ -1,7 +1,7 @@
 """gRPC servers and clients of the platform: one bootstrap for each side.
 
-A room's server.py calls `serve`; its servicer awaits `run_blocking` or iterates `stream_blocking`
-for engine work; callers use `connect` or `aconnect` and catch `plumbline.core.errors`.
+A room's server.py calls `serve`; its servicer awaits `run_blocking` for engine work; callers use
+`connect` or `aconnect` and catch `plumbline.core.errors`.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import os
 # JSON logs and the CLI's output; what they tell is in the calls' errors. Read when grpc is loaded.
 os.environ.setdefault("GRPC_VERBOSITY", "NONE")
 
-from plumbline.core.rpc.blocking import remaining_s, run_blocking, stream_blocking
+from plumbline.core.rpc.blocking import remaining_s, run_blocking
 from plumbline.core.rpc.client import SERVICES, aconnect, connect
 from plumbline.core.rpc.deferred import DeferredServicer
 from plumbline.core.rpc.limits import MAX_MESSAGE_BYTES
@@ -31,6 +31,5 @@ __all__ = [
     "serve",
     "serve_in_thread",
     "start_server",
-    "stream_blocking",
     "to_status",
 ]

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
-import threading
 import time
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import Generic, ParamSpec, TypeVar
+from typing import ParamSpec, TypeVar
 
 from plumbline.core.errors import DeadlineExceededError
 
@@ -86,47 +85,6 @@ async def run_blocking(function: Callable[P, T], *args: P.args, **kwargs: P.kwar
             _in_progress.discard(token)
 
     return await asyncio.get_running_loop().run_in_executor(_get_pool(), context.run, work)
-
-
-async def stream_blocking(
-    function: Callable[P, Iterable[T]], *args: P.args, **kwargs: P.kwargs
-) -> AsyncIterator[T]:
-    """Iterates a blocking generator from async code, one hop to the pool per item.
-
-    When the caller goes away, the generator is closed after the item in progress: its `finally`
-    blocks run, and no further item is computed.
-
-    Raises:
-        DeadlineExceededError: the caller's deadline passed before an item was begun.
-    """
-    stream = _ClosableIterator(await run_blocking(lambda: iter(function(*args, **kwargs))))
-    try:
-        while (item := await run_blocking(stream.advance)) is not None:
-            yield item[0]
-    finally:
-        _get_pool().submit(stream.close)
-
-
-class _ClosableIterator(Generic[T]):
-    """An iterator that may be closed while another thread is inside it."""
-
-    def __init__(self, items: Iterator[T]) -> None:
-        self._items = items
-        self._lock = threading.Lock()
-
-    def advance(self) -> tuple[T] | None:
-        """The next item in a tuple, or None at the end: StopIteration cannot cross a future."""
-        with self._lock:
-            for item in self._items:
-                return (item,)
-        return None
-
-    def close(self) -> None:
-        close = getattr(self._items, "close", None)
-        if close is not None:
-            # Waits for an item in progress; a running generator cannot be closed.
-            with self._lock:
-                close()
 
 
 def _get_pool() -> ThreadPoolExecutor:
