@@ -161,7 +161,9 @@ def test_a_governed_reply_cites_the_rule_and_changes(retriever: Any, tiny_policy
     (citation,) = after[-1].citations
     assert (citation.value_id, citation.version, citation.verdict) == ("oven", 1, "broken")
     assert len(citation.content_digest) == 64
-    assert "".join(piece.delta for piece in before) != "".join(piece.delta for piece in after)
+    # A random policy breaks any rule, so what it drew under this one is among the revisions.
+    assert after[-1].outcome == retriever_pb2.REPLY_OUTCOME_REFUSED
+    assert after[-1].revisions[0].reply != "".join(piece.delta for piece in before)
     assert [piece.sequence for piece in after] == list(range(len(after)))
 
 

@@ -27,13 +27,18 @@ SMALL_WORLD = {
     "governed_prompts": 5,
     "ungoverned_prompts": 5,
 }
+FEW_RULE_PROMPTS = {"prompts_per_rule": 2, "ungoverned_prompts": 10}
 
 PINS = {
-    "curation.synthesize": (1, "d4515e2fc29072d5d7b2c47a60513cbf7b6fd3c8ce47fa0820c434d1c129a90b"),
-    "curation.curate": (2, "3ab3f9d6ec122f7eedf164b4af5eb3b345d5b85acba88b4aa1f5632b80adb8ba"),
-    "retriever.import_values": (
+    "curation.synthesize": (2, "a9cb5a3d93c8eaee054eacb0237380aab53c065004b069ff7900eab2d2afc3d5"),
+    "curation.synthesize_rules": (
         1,
-        "dab09d9c6b0193ac2d77be060b2a05c2d29ac3dc542d108848e764298c391e59",
+        "62cac8071b08c47776337d2d57a3c4b2b8cedf850c6c4e15cb7bf548b2012e0a",
+    ),
+    "curation.curate": (2, "0652e73b117975921bbdb246e7deae7a45f9a150762274a470c2aaf43c96e630"),
+    "retriever.import_values": (
+        2,
+        "6149f0fdb7fd87bb030fe11b6076db7dadd1c55ef5ee9d6246e918a4008916f8",
     ),
 }
 
@@ -49,6 +54,9 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Artifact]:
     world = run("curation.synthesize", SMALL_WORLD, {})
     return {
         "curation.synthesize": world,
+        "curation.synthesize_rules": run(
+            "curation.synthesize_rules", FEW_RULE_PROMPTS, {"world": [world.id]}
+        ),
         "curation.curate": run("curation.curate", {}, {"corpus": [world.id]}),
         "retriever.import_values": run(
             "retriever.import_values", {"limit": 2}, {"values": [world.id]}

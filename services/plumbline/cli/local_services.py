@@ -89,14 +89,10 @@ def _reward(settings: Settings) -> Register:
 
 
 def _retriever(settings: Settings) -> Register:
-    from plumbline.core.artifacts import open_configured_store
-    from plumbline.retriever.config import RetrieverConfig
-    from plumbline.retriever.engine import RetrieverEngine
-    from plumbline.retriever.service import RetrieverService
+    from plumbline.retriever.server import make_service
     from plumbline.v1 import retriever_pb2, retriever_pb2_grpc
 
-    engine = RetrieverEngine(open_configured_store(settings), RetrieverConfig())
-    service = RetrieverService(engine, _connecting("sampler", settings))
+    service = make_service(settings)
     return _registering(retriever_pb2, "RetrieverService", retriever_pb2_grpc, service)
 
 

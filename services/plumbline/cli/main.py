@@ -15,16 +15,19 @@ from plumbline.cli import (
     chat_commands,
     corpus_commands,
     curation_commands,
+    factuality_commands,
     filter_commands,
     front_commands,
     job_commands,
     model_commands,
+    respond_commands,
     retriever_commands,
     reward_commands,
     run_commands,
     stack_commands,
     synthesis_commands,
     training_commands,
+    values_commands,
 )
 from plumbline.cli.console import say
 from plumbline.core.errors import InvalidInputError, NotFoundError, PlumblineError
@@ -52,6 +55,9 @@ for module in (
     front_commands,
     training_commands,
     retriever_commands,
+    values_commands,
+    respond_commands,
+    factuality_commands,
     reward_commands,
 ):
     module.register(app)

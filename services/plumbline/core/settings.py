@@ -51,6 +51,8 @@ _VARIABLES = {
     "sampler_backend": "PLUMBLINE_SAMPLER_BACKEND",
     "openai_base_url": "PLUMBLINE_OPENAI_BASE_URL",
     "openai_api_key": "PLUMBLINE_OPENAI_API_KEY",
+    "qdrant_url": "PLUMBLINE_QDRANT_URL",
+    "qdrant_api_key": "PLUMBLINE_QDRANT_API_KEY",
 }
 _IMPORT_ROOTS = "PLUMBLINE_IMPORT_ROOTS"
 _TRACKERS = "PLUMBLINE_TRACKERS"
@@ -101,6 +103,10 @@ class Settings(BaseModel):
     openai_base_url: str | None = None
     """Of the endpoint whose models the sampler's `openai` backend offers as policies."""
     openai_api_key: SecretStr | None = None
+    qdrant_url: str | None = None
+    """Of the Qdrant server that searches vectors of knowledge bases, where a retriever's
+    configuration says so."""
+    qdrant_api_key: SecretStr | None = None
     otlp_endpoint: str | None = None
     threads: int = Field(2, ge=1)
     """torch threads per process."""

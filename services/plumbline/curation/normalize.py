@@ -14,21 +14,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
 
-INVISIBLE = frozenset(
-    "\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180e\u200b\u200c\u200d\u200e\u200f"
-    "\u202a\u202b\u202c\u202d\u202e\u2060\u2061\u2062\u2063\u2064\u2066\u2067\u2068\u2069\ufeff"
-)
-"""Soft hyphens, joiners, direction marks and the byte order mark."""
+from plumbline.core.characters import HAN, INVISIBLE, LOOK_ALIKES
 
-HAN = "\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003134f"
-"""Ranges of Han characters, for use inside a regular expression's brackets."""
-
-_LOOK_ALIKES = str.maketrans(
-    "аеорсухіјѕԁһӏԛԝАВЕКМНОРСТУХІЈЅԌԚԜαινορυχΑΒΕΖΗΙΚΜΝΟΡΤΥΧ",
-    "aeopcyxijsdhlqwABEKMHOPCTYXIJSGQWaivopuxABEZHIKMNOPTYX",
-)
-"""Cyrillic and Greek letters drawn like Latin ones. Source: Unicode UTS 39, confusables."""
-_LOOK_ALIKE_LETTERS = "".join(map(chr, _LOOK_ALIKES))
+_LOOK_ALIKE_LETTERS = "".join(map(chr, LOOK_ALIKES))
 _MIXED_WORD = re.compile(
     r"[A-Za-z\u00c0-\u024f\u0370-\u03ff\u0400-\u052f]+"
     r"(?:[0-9._+@-]*@[0-9A-Za-z._+@\u0370-\u03ff\u0400-\u052f-]*)?"
@@ -206,7 +194,7 @@ def _without_look_alikes(text: str) -> str:
 
 def _latin_word(match: re.Match[str]) -> str:
     word = match.group()
-    latin = word.translate(_LOOK_ALIKES)
+    latin = word.translate(LOOK_ALIKES)
     mixed = latin != word and any(c.isascii() and c.isalpha() for c in word)
     return latin if mixed and not _FOREIGN_LETTER.search(latin) else word
 

@@ -24,6 +24,7 @@ from plumbline.curation.synthesis.config import (
     ToInstructionsConfig,
 )
 from plumbline.world.config import WorldConfig
+from plumbline.world.stage import SYNTHESIZE_RULES
 
 _CORPUS = InputSpec(kinds=("corpus",), description="documents, or one data file of documents")
 _FILTERS = InputSpec(
@@ -43,7 +44,7 @@ PROMPT_SPLITS = ("train", "rl", "heldout", "heldout_hard")
 STAGES = (
     Stage(
         name="curation.synthesize",
-        version=1,
+        version=2,
         config=WorldConfig,
         inputs={},
         output_kind="corpus",
@@ -51,6 +52,7 @@ STAGES = (
         run="plumbline.curation.tasks:run_synthesize",
         description="Generate the small world: raw corpus, demonstrations, prompts and rules",
     ),
+    SYNTHESIZE_RULES,
     Stage(
         name="curation.curate",
         version=2,

@@ -574,13 +574,17 @@ def _parse_value(row: Value) -> dict[str, Any]:
     for key in ("priority", "version"):
         if key in fields:
             fields[key] = int(_number(fields[key], key))
-    triggers = fields.get("triggers", ())
-    if not isinstance(triggers, list | tuple) or not all(isinstance(t, str) for t in triggers):
-        raise BrokenRecordError("'triggers' is not a list of strings", field="triggers")
-    fields["triggers"] = tuple(triggers)
-    strings = known - {"id", "priority", "version", "triggers"}
+    lists = ("triggers", "supersedes", "checkers")
+    for key in lists:
+        items = fields.get(key, ())
+        if not isinstance(items, list | tuple) or not all(isinstance(item, str) for item in items):
+            raise BrokenRecordError(f"{key!r} is not a list of strings", field=key)
+        fields[key] = tuple(items)
+    strings = known - {"id", "priority", "version", *lists}
     for key in strings & set(fields):
         fields[key] = _text(fields, key, empty=True)
+    # A value's source is a document, never the file that it was read from.
+    fields.setdefault("source", "")
     return fields
 
 

@@ -8,9 +8,10 @@ input gives the same bytes.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, ClassVar, Self
@@ -123,8 +124,8 @@ class Record:
 
     @classmethod
     def from_row(cls, row: Mapping[str, Any]) -> Self:
-        known = {spec.name for spec in dataclasses.fields(cls)}  # type: ignore[arg-type]
-        unknown = sorted(set(row) - known)
+        known = _field_names(cls)  # type: ignore[arg-type]  # mypy asks instances for a hash
+        unknown = sorted(row.keys() - known)
         if unknown:
             raise InvalidInputError(
                 f"{cls.__name__} has no field {unknown[0]!r}; accepted: {', '.join(sorted(known))}",
@@ -134,18 +135,26 @@ class Record:
 
     @classmethod
     def _decode(cls, name: str, value: Any) -> Any:
-        if value is None:
-            return None
-        kind = cls.schema.field(name).type
-        if kind == _MESSAGES:
-            return _messages_from_rows(value)
-        if pa.types.is_map(kind):
-            return dict(value)
-        if pa.types.is_list(kind):
-            return tuple(value)
-        if name == "grade":
-            return Grade(value)
-        return value
+        decode = _decoder(cls, name)  # type: ignore[arg-type]
+        return value if value is None or decode is None else decode(value)
+
+
+@functools.cache
+def _field_names(record_type: type[Record]) -> frozenset[str]:
+    return frozenset(spec.name for spec in dataclasses.fields(record_type))  # type: ignore[arg-type]
+
+
+@functools.cache
+def _decoder(record_type: type[Record], name: str) -> Callable[[Any], Any] | None:
+    """What turns a column's value into the field's; None where they are the same."""
+    kind = record_type.schema.field(name).type
+    if kind == _MESSAGES:
+        return _messages_from_rows
+    if pa.types.is_map(kind):
+        return dict
+    if pa.types.is_list(kind):
+        return tuple
+    return Grade if name == "grade" else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -374,6 +383,14 @@ class ValueSpec(Record):
     effective_to: str = ""
     """ISO date, exclusive; empty means still is."""
     version: int = 1
+    audience: str = ""
+    """Whom the requests come from, for example minors; empty applies to all."""
+    supersedes: tuple[str, ...] = ()
+    """Ids of values that are out of force from this one's first day on."""
+    source: str = ""
+    """The document that it was taken from; a statute's articles share one."""
+    checkers: tuple[str, ...] = ()
+    """How a reply is checked, `NAME: ARGUMENT` each, for example `max_words: 80`."""
 
     schema: ClassVar[pa.Schema] = pa.schema(
         [
@@ -390,5 +407,9 @@ class ValueSpec(Record):
             ("effective_from", pa.string()),
             ("effective_to", pa.string()),
             ("version", pa.int64()),
+            ("audience", pa.string()),
+            ("supersedes", pa.list_(pa.string())),
+            ("source", pa.string()),
+            ("checkers", pa.list_(pa.string())),
         ]
     )

@@ -66,6 +66,7 @@ def render_report(title: str, nodes: Sequence[Node], *, samples: int) -> str:
         temperature_plots=draw_comparison(tuned),
         comparisons=[item for item in reports if item.get("type") == "comparison"],
         rule_checks=[item for item in reports if item.get("type") == "rule_check"],
+        value_checks=[item for item in reports if item.get("type") == "value_check"],
         curations=_curations(nodes),
         training_plots=_training_plots(nodes),
         reward_models=[node for node in nodes if node.kind == "reward-model"],

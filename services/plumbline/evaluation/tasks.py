@@ -27,6 +27,7 @@ from plumbline.evaluation.config import (
 )
 from plumbline.evaluation.identity.stage import STAGE as CHECK_IDENTITY
 from plumbline.evaluation.temperatures.stage import STAGE as TEMPERATURE_CURVES
+from plumbline.evaluation.values.stage import STAGE as CHECK_VALUES
 
 if TYPE_CHECKING:
     from plumbline.data.records import Prompt, Rollout
@@ -120,6 +121,7 @@ STAGES = (
         description="The run's HTML report",
     ),
     CHECK_IDENTITY,
+    CHECK_VALUES,
     TEMPERATURE_CURVES,
 )
 
@@ -423,6 +425,8 @@ def run_check_rule(
                     as_of=as_of,
                     temperature=0.0,
                     max_response_tokens=config.max_response_tokens,
+                    # The policy alone is measured: what it does not follow is not mended.
+                    max_revisions=0,
                 )
             )
             done += 1

@@ -16,6 +16,7 @@ import torch
 from transformers import (
     AutoModel,
     AutoModelForCausalLM,
+    AutoModelForSequenceClassification,
     AutoTokenizer,
     PreTrainedModel,
     PreTrainedTokenizerBase,
@@ -81,6 +82,13 @@ def load_encoder_or_decoder(
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """Load a backbone without its language-model head, in evaluation mode."""
     return _load(AutoModel, Path(path), dtype)
+
+
+def load_sequence_classifier(
+    path: Path, dtype: str = "float32"
+) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """Load a model with a classification head over whole sequences, in evaluation mode."""
+    return _load(AutoModelForSequenceClassification, Path(path), dtype)
 
 
 def load_tokenizer(path: Path) -> PreTrainedTokenizerBase:

@@ -2,45 +2,51 @@
 
 from __future__ import annotations
 
-from pydantic import BaseModel, ConfigDict, Field
+from collections.abc import Mapping
+
+from pydantic import Field
+
+from plumbline.core.validation import FrozenConfig, configured
+from plumbline.retriever.composing.config import ComposingConfig
+from plumbline.retriever.respond.config import RespondConfig
+from plumbline.retriever.search.config import EmbedderConfig, SearchConfig
+from plumbline.retriever.tools.config import ToolsConfig
+
+CONFIG_VARIABLE = "PLUMBLINE_RETRIEVER_CONFIG"
 
 
-class EmbedderConfig(BaseModel):
-    """How texts become vectors."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    model: str = "hashed"
-    """`hashed` (character n-grams; needs no weights, any language) or the path of a
-    sentence-transformers directory."""
-    dimensions: int = Field(512, ge=16, le=8192)
-    """Width of hashed vectors; a model has its own."""
-
-
-class RetrieverConfig(BaseModel):
+class RetrieverConfig(FrozenConfig):
     """Search, and the step from search to reply."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    k: int = Field(3, ge=1, le=100)
-    """Most values that one query takes."""
-    rrf_k: int = Field(60, ge=1)
-    """Rank constant of reciprocal-rank fusion. Source: Cormack et al. 2009."""
-    min_cosine: float = Field(0.45, ge=-1, le=1)
-    """A value without triggers governs a query from this similarity on."""
-    rule_template: str = "Rule: {text}"
-    """How a governing value is written into the system message."""
-    snapshots: int = Field(8, ge=1)
-    """Knowledge bases kept in memory."""
+    search: SearchConfig = SearchConfig()
+    composing: ComposingConfig = ComposingConfig()
+    respond: RespondConfig = RespondConfig()
+    tools: ToolsConfig = ToolsConfig()
 
 
-class ImportValuesConfig(BaseModel):
+def configured_retriever(environment: Mapping[str, str]) -> RetrieverConfig:
+    """The service's configuration, from the YAML file that the environment names; else defaults.
+
+    Raises:
+        ConfigError: the file cannot be read, or says what is not accepted.
+    """
+    return configured(RetrieverConfig, environment, CONFIG_VARIABLE)
+
+
+class ImportValuesConfig(FrozenConfig):
     """Stage `retriever.import_values`."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     ids: tuple[str, ...] = ()
     """Import only these values; empty imports all."""
     limit: int = Field(0, ge=0)
     """Import only the first values, in the file's order; 0 imports all."""
-    embedder: EmbedderConfig = EmbedderConfig()
+    fields: dict[str, str] = Field(default_factory=dict)
+    """Fields of the values that leave them out, for example jurisdiction: CN."""
+    complete: bool = False
+    """The files hold their documents whole: what the new edition of a law lacks ends."""
+    replace_all: bool = False
+    """Drop what the base holds and the files do not."""
+    revoked: tuple[str, ...] = ()
+    """Ids of the base's values to drop."""
+    embedder: EmbedderConfig | None = None
+    """None keeps the base's, or takes the default where there is no base."""

@@ -1,83 +1,31 @@
-"""Knowledge bases in the artifact store, search over them, and the composed prompt."""
+"""Knowledge bases in the artifact store, and search over them."""
 
 from __future__ import annotations
 
-import datetime
-import json
-import re
-import tempfile
-import threading
-from collections import OrderedDict
-from collections.abc import Sequence
-from dataclasses import dataclass
-from pathlib import Path
+import bisect
+import dataclasses
+from collections.abc import Collection, Sequence
 
-import numpy as np
-
-from plumbline.core.artifacts import ArtifactStore, Lineage
+from plumbline.core.artifacts import ArtifactStore
 from plumbline.core.errors import ConflictError, InvalidInputError, NotFoundError
-from plumbline.data.records import Message, Role, ValueSpec, system
-from plumbline.data.tables import read_records, write_records
-from plumbline.retriever.config import EmbedderConfig, RetrieverConfig
-from plumbline.retriever.embedders import build_embedder
-from plumbline.retriever.index import Hit, ValueIndex, governs, searchable_text
-from plumbline.retriever.values import ImportPlan, parse_date, plan_import
+from plumbline.data.records import ValueSpec
+from plumbline.retriever.config import RetrieverConfig
+from plumbline.retriever.knowledge_bases import KnowledgeBases, knowledge_base_tag
+from plumbline.retriever.readers.folders import read_values
+from plumbline.retriever.search.config import EmbedderConfig
+from plumbline.retriever.search.filters import ValueQuery
+from plumbline.retriever.search.index import Hit, SearchMode
+from plumbline.retriever.search.rerank import configured_reranker
+from plumbline.retriever.search.stores import VectorStore
+from plumbline.retriever.snapshots import Snapshot
+from plumbline.retriever.values.changes import Change, changes_between
+from plumbline.retriever.values.importing import ImportPlan, ValueSet, plan_import
 
-_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
-_ARTIFACT_ID = re.compile(r"[0-9a-f]{64}")
 _IMPORT_ATTEMPTS = 8
 
 
-@dataclass(frozen=True, slots=True)
-class ValueQuery:
-    """Which values are looked at."""
-
-    as_of: str = ""
-    """ISO date; empty means today (UTC)."""
-    jurisdiction: str = ""
-    tenant: str = ""
-
-    @property
-    def day(self) -> datetime.date:
-        return parse_date(self.as_of, "filter.as_of") or datetime.datetime.now(datetime.UTC).date()
-
-
-def write_knowledge_base(
-    directory: Path, values: Sequence[ValueSpec], embedder: EmbedderConfig
-) -> None:
-    """Write values, their vectors and the embedder's description: an artifact's files."""
-    vectors = build_embedder(embedder).embed([searchable_text(value) for value in values])
-    write_records(directory / "values.parquet", values, ValueSpec)
-    np.save(directory / "vectors.npy", vectors, allow_pickle=False)
-    (directory / "embedder.json").write_text(embedder.model_dump_json(indent=2) + "\n")
-
-
-def load_knowledge_base(directory: Path) -> ValueIndex:
-    """The index of a knowledge base's files."""
-    embedder = EmbedderConfig(**json.loads((directory / "embedder.json").read_text()))
-    vectors = np.load(directory / "vectors.npy", allow_pickle=False)
-    values = read_records(directory / "values.parquet", ValueSpec)
-    return ValueIndex(values, vectors, build_embedder(embedder))
-
-
-def last_user_message(messages: Sequence[Message]) -> str:
-    """What retrieval searches for.
-
-    Raises:
-        InvalidInputError: there is no message, or the last one is not the user's.
-    """
-    if not messages or messages[-1].role is not Role.USER:
-        last = messages[-1].role if messages else "none"
-        raise InvalidInputError(
-            f"the prompt's last message is from {last}; accepted: a prompt that ends with a user "
-            "message",
-            field="prompt.messages",
-        )
-    return messages[-1].content
-
-
 class RetrieverEngine:
-    """Imports values, searches them, and composes prompts that carry them."""
+    """Imports values and searches them."""
 
     def __init__(
         self,
@@ -85,12 +33,26 @@ class RetrieverEngine:
         config: RetrieverConfig,
         *,
         embedder: EmbedderConfig | None = None,
+        vectors: VectorStore | None = None,
     ) -> None:
         self._store = store
         self._config = config
-        self._embedder = embedder or EmbedderConfig()
-        self._snapshots: OrderedDict[str, ValueIndex] = OrderedDict()
-        self._lock = threading.Lock()
+        self.bases = KnowledgeBases(
+            store,
+            snapshots=config.search.snapshots,
+            embedder=embedder or config.search.embedder,
+            vectors=vectors,
+        )
+
+    @property
+    def store(self) -> ArtifactStore:
+        """Where the knowledge bases lie."""
+        return self._store
+
+    @property
+    def config(self) -> RetrieverConfig:
+        """What the engine was made with."""
+        return self._config
 
     def import_values(
         self,
@@ -99,24 +61,34 @@ class RetrieverEngine:
         *,
         replace_all: bool = False,
         dry_run: bool = False,
+        complete_sources: Collection[str] = (),
+        revoked: Collection[str] = (),
+        expected_artifact: str = "",
     ) -> tuple[ImportPlan, str]:
-        """Merge values into `kb/NAME@latest`, all or nothing.
+        """Merge values into `kb/NAME@latest`, all or nothing; arguments as `plan_import`.
 
         Returns:
             The plan, and the id of the knowledge base that is current afterwards.
         Raises:
-            InvalidInputError: a value or the name is refused; nothing has changed.
-            ConflictError: other imports kept winning.
+            InvalidInputError, NotFoundError: a value or the name is refused; nothing has changed.
+            ConflictError: other imports kept winning, or `expected_artifact` is not current.
         """
         tag = knowledge_base_tag(name)
         for _ in range(_IMPORT_ATTEMPTS):
-            base = self._current(tag)
-            current = self._index(base).values if base else ()
-            plan = plan_import(current, values, replace_all=replace_all)
-            if dry_run or (base and not (plan.added or plan.changed or plan.removed)):
-                return plan, base or ""
+            base = self._base(tag, expected_artifact)
+            plan = plan_import(
+                base.contents if base else ValueSet(),
+                values,
+                replace_all=replace_all,
+                complete_sources=complete_sources,
+                revoked=revoked,
+            )
+            before = base.artifact_id if base else ""
+            plan = dataclasses.replace(plan, base=before)
+            if dry_run or (base and plan.after == base.contents):
+                return plan, before
             try:
-                return plan, self._publish(tag, plan.values, base)
+                return plan, self.bases.publish(tag, plan.after, base)
             except ConflictError:
                 continue
         raise ConflictError(
@@ -124,127 +96,115 @@ class RetrieverEngine:
             "nothing was imported, try again"
         )
 
-    def _publish(self, tag: str, values: Sequence[ValueSpec], base: str | None) -> str:
-        with tempfile.TemporaryDirectory() as scratch:
-            write_knowledge_base(Path(scratch), values, self._embedder)
-            artifact = self._store.put(
-                "knowledge-base",
-                Path(scratch),
-                lineage=Lineage(
-                    stage="retriever.import",
-                    config=self._embedder.model_dump(mode="json"),
-                    inputs={"base": (base,)} if base else {},
-                    version=1,
-                ),
+    def _base(self, tag: str, expected: str) -> Snapshot | None:
+        current = self.bases.current(tag)
+        if expected and current != expected:
+            raise ConflictError(
+                f"{tag} is on {current or 'nothing'}, expected {expected}; nothing was imported",
+                metadata={"tag": tag, "current": current or ""},
             )
-        self._store.tag(tag, artifact.id, expected=base)
-        return artifact.id
+        return self.bases.load(current) if current else None
 
-    def _current(self, tag: str) -> str | None:
-        try:
-            return self._store.resolve(tag)
-        except NotFoundError:
-            return None
+    def read_artifact(self, reference: str) -> tuple[ValueSpec, ...]:
+        """Values of the files of an artifact; errors as `read_values`."""
+        with self._store.pinned(reference) as directory:
+            try:
+                return read_values([directory])
+            except InvalidInputError as error:
+                # The caller knows the artifact's files, not where this machine keeps them.
+                message = error.message.replace(f"{directory}/", "")
+                raise InvalidInputError(
+                    f"artifact {reference[:12]}: {message}", reason=error.reason, field=error.field
+                ) from None
 
-    def resolve(self, knowledge_base: str) -> str:
-        """The artifact id of a knowledge base's name, tag or id.
+    def list_values(
+        self, knowledge_base: str, *, where: ValueQuery | None = None, source: str = ""
+    ) -> tuple[ValueSpec, ...]:
+        """Values in order of id and version.
+
+        Args:
+            where: only versions in force that a filter admits; None lists every version.
+            source: only values of this document; empty means all.
+        """
+        if where is not None:
+            values, _ = self.values_in_force(knowledge_base, where)
+        else:
+            values = self._snapshot(knowledge_base).contents.values
+        return tuple(value for value in values if source in ("", value.source))
+
+    def values_in_force(
+        self, knowledge_base: str, where: ValueQuery
+    ) -> tuple[tuple[ValueSpec, ...], str]:
+        """The values that apply to a query in order of id, and the artifact that answered."""
+        snapshot = self._snapshot(knowledge_base)
+        return snapshot.index.in_force(where), snapshot.artifact_id
+
+    def get_value(self, knowledge_base: str, value_id: str, version: int = 0) -> ValueSpec:
+        """One value by id; version 0 means the newest edition, as corrected last.
 
         Raises:
-            NotFoundError: no such knowledge base.
+            NotFoundError: no such value, or no such version of it.
         """
-        if _ARTIFACT_ID.fullmatch(knowledge_base) or "@" in knowledge_base:
-            return self._store.resolve(knowledge_base)
-        artifact_id = self._current(knowledge_base_tag(knowledge_base))
-        if artifact_id is None:
+        values = self._snapshot(knowledge_base).contents.values
+        first = bisect.bisect_left(values, value_id, key=lambda value: value.id)
+        last = bisect.bisect_right(values, value_id, key=lambda value: value.id)
+        versions = values[first:last]
+        if not versions:
+            raise NotFoundError(f"knowledge base {knowledge_base!r} has no value {value_id!r}")
+        found = {value.version: value for value in versions}
+        if version and version not in found:
             raise NotFoundError(
-                f"knowledge base {knowledge_base!r} does not exist; import values into it first"
+                f"value {value_id!r} has no version {version} in knowledge base "
+                f"{knowledge_base!r}; it has: {', '.join(map(str, found))}"
             )
-        return artifact_id
+        # An older edition that was imported later has a higher version, and is not newer for that.
+        newest = max(versions, key=lambda value: (value.effective_from, value.version))
+        return found[version] if version else newest
 
-    def _index(self, artifact_id: str) -> ValueIndex:
-        with self._lock:
-            if artifact_id in self._snapshots:
-                self._snapshots.move_to_end(artifact_id)
-                return self._snapshots[artifact_id]
-        artifact = self._store.get(artifact_id)
-        if artifact.kind != "knowledge-base":
-            raise InvalidInputError(
-                f"artifact {artifact_id[:12]} is of kind {artifact.kind!r}; "
-                "accepted: knowledge-base",
-                field="knowledge_base",
-            )
-        index = load_knowledge_base(self._store.materialise(artifact_id))
-        with self._lock:
-            self._snapshots[artifact_id] = index
-            while len(self._snapshots) > self._config.snapshots:
-                self._snapshots.popitem(last=False)
-        return index
+    def diff(self, before: str, after: str) -> tuple[tuple[Change, ...], str, str]:
+        """Changes from one state to another, and the artifact ids of both."""
+        old, new = self._snapshot(before), self._snapshot(after)
+        changes = changes_between(old.contents.values, new.contents.values)
+        return changes, old.artifact_id, new.artifact_id
 
-    def list_values(self, knowledge_base: str) -> tuple[ValueSpec, ...]:
-        """Every value, in order of id."""
-        return self._index(self.resolve(knowledge_base)).values
-
-    def get_value(self, knowledge_base: str, value_id: str) -> ValueSpec:
-        """One value by id."""
-        for value in self.list_values(knowledge_base):
-            if value.id == value_id:
-                return value
-        raise NotFoundError(f"knowledge base {knowledge_base!r} has no value {value_id!r}")
+    def _snapshot(self, knowledge_base: str) -> Snapshot:
+        return self.bases.load(self.bases.resolve(knowledge_base))
 
     def retrieve(
-        self, knowledge_base: str, query: str, where: ValueQuery, *, k: int = 0
+        self,
+        knowledge_base: str,
+        query: str,
+        where: ValueQuery,
+        *,
+        k: int = 0,
+        mode: str = SearchMode.FUSED,
+        rerank: bool = False,
+        diversity: float = 0.0,
     ) -> tuple[list[Hit], str]:
-        """The values in force that match a query best, and the artifact that answered."""
+        """The values in force that match a query best, and the artifact that answered.
+
+        Args:
+            k: most values; 0 takes the configured number.
+            mode: fused, dense or lexical.
+            rerank: order the best by the configured cross-encoder.
+            diversity: 0 ranks by relevance alone, 1 by difference from those before.
+        Raises:
+            NotFoundError: no such knowledge base.
+            InvalidInputError: an argument is refused.
+            FailedPreconditionError: no cross-encoder is configured.
+        """
         if not query.strip():
             raise InvalidInputError("query is empty; accepted: some text", field="query")
         if not 0 <= k <= 1000:
             raise InvalidInputError(f"k={k} is refused; accepted: 0 (default) to 1000", field="k")
-        artifact_id = self.resolve(knowledge_base)
-        hits = self._index(artifact_id).search(
+        snapshot = self._snapshot(knowledge_base)
+        hits = snapshot.index.search(
             query,
-            k=k or self._config.k,
-            as_of=where.day,
-            jurisdiction=where.jurisdiction,
-            tenant=where.tenant,
-            rrf_k=self._config.rrf_k,
+            where,
+            k=k or self._config.search.k,
+            mode=mode,
+            reranker=configured_reranker(self._config.search) if rerank else None,
+            diversity=diversity,
+            config=self._config.search,
         )
-        return hits, artifact_id
-
-    def compose(
-        self, knowledge_base: str, messages: Sequence[Message], where: ValueQuery
-    ) -> tuple[list[Message], list[ValueSpec], str]:
-        """The prompt with its governing values in the system message.
-
-        Returns:
-            Messages, the values written into them (highest priority first), the artifact's id.
-            A prompt that no value governs comes back unchanged.
-        """
-        query = last_user_message(messages)
-        hits, artifact_id = self.retrieve(knowledge_base, query, where, k=1000)
-        found = [
-            hit.value for hit in hits if governs(hit, query, min_cosine=self._config.min_cosine)
-        ]
-        # The sort is stable: within one priority the better match stays first.
-        governing = sorted(found[: self._config.k], key=lambda value: -value.priority)
-        return self._with_rules(messages, governing), governing, artifact_id
-
-    def _with_rules(
-        self, messages: Sequence[Message], values: Sequence[ValueSpec]
-    ) -> list[Message]:
-        if not values:
-            return list(messages)
-        rules = "\n".join(self._config.rule_template.format(text=value.text) for value in values)
-        if messages[0].role is Role.SYSTEM:
-            return [system(f"{messages[0].content}\n{rules}"), *messages[1:]]
-        return [system(rules), *messages]
-
-
-def knowledge_base_tag(name: str) -> str:
-    """The tag that holds a knowledge base's current artifact."""
-    if not _NAME.fullmatch(name):
-        raise InvalidInputError(
-            f"knowledge base name {name!r} is refused; accepted: up to 63 of a-z, 0-9, _ and -, "
-            "starting with a letter or digit",
-            field="knowledge_base",
-        )
-    return f"kb/{name}@latest"
+        return hits, snapshot.artifact_id

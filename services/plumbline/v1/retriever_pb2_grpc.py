@@ -50,6 +50,21 @@ class RetrieverServiceStub:
                 request_serializer=plumbline_dot_v1_dot_retriever__pb2.GetValueRequest.SerializeToString,
                 response_deserializer=plumbline_dot_v1_dot_retriever__pb2.GetValueResponse.FromString,
                 _registered_method=True)
+        self.DiffKnowledgeBases = channel.unary_unary(
+                '/plumbline.v1.RetrieverService/DiffKnowledgeBases',
+                request_serializer=plumbline_dot_v1_dot_retriever__pb2.DiffKnowledgeBasesRequest.SerializeToString,
+                response_deserializer=plumbline_dot_v1_dot_retriever__pb2.DiffKnowledgeBasesResponse.FromString,
+                _registered_method=True)
+        self.TagKnowledgeBase = channel.unary_unary(
+                '/plumbline.v1.RetrieverService/TagKnowledgeBase',
+                request_serializer=plumbline_dot_v1_dot_retriever__pb2.TagKnowledgeBaseRequest.SerializeToString,
+                response_deserializer=plumbline_dot_v1_dot_retriever__pb2.TagKnowledgeBaseResponse.FromString,
+                _registered_method=True)
+        self.ListKnowledgeBaseStates = channel.unary_unary(
+                '/plumbline.v1.RetrieverService/ListKnowledgeBaseStates',
+                request_serializer=plumbline_dot_v1_dot_retriever__pb2.ListKnowledgeBaseStatesRequest.SerializeToString,
+                response_deserializer=plumbline_dot_v1_dot_retriever__pb2.ListKnowledgeBaseStatesResponse.FromString,
+                _registered_method=True)
         self.RetrieveValues = channel.unary_unary(
                 '/plumbline.v1.RetrieverService/RetrieveValues',
                 request_serializer=plumbline_dot_v1_dot_retriever__pb2.RetrieveValuesRequest.SerializeToString,
@@ -59,6 +74,16 @@ class RetrieverServiceStub:
                 '/plumbline.v1.RetrieverService/Respond',
                 request_serializer=plumbline_dot_v1_dot_retriever__pb2.RespondRequest.SerializeToString,
                 response_deserializer=plumbline_dot_v1_dot_retriever__pb2.RespondResponse.FromString,
+                _registered_method=True)
+        self.GetReplyRecord = channel.unary_unary(
+                '/plumbline.v1.RetrieverService/GetReplyRecord',
+                request_serializer=plumbline_dot_v1_dot_retriever__pb2.GetReplyRecordRequest.SerializeToString,
+                response_deserializer=plumbline_dot_v1_dot_retriever__pb2.GetReplyRecordResponse.FromString,
+                _registered_method=True)
+        self.CheckFactuality = channel.unary_unary(
+                '/plumbline.v1.RetrieverService/CheckFactuality',
+                request_serializer=plumbline_dot_v1_dot_retriever__pb2.CheckFactualityRequest.SerializeToString,
+                response_deserializer=plumbline_dot_v1_dot_retriever__pb2.CheckFactualityResponse.FromString,
                 _registered_method=True)
 
 
@@ -74,7 +99,7 @@ class RetrieverServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ListValues(self, request, context):
-        """In order of id.
+        """In order of id, then of version.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -82,6 +107,27 @@ class RetrieverServiceServicer:
 
     def GetValue(self, request, context):
         """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def DiffKnowledgeBases(self, request, context):
+        """What a later state of a knowledge base has that an earlier one has not, and the reverse.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def TagKnowledgeBase(self, request, context):
+        """Moves a tag of a knowledge base, for example back to an earlier state.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListKnowledgeBaseStates(self, request, context):
+        """The states that a knowledge base has gone through, newest first.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
@@ -95,6 +141,20 @@ class RetrieverServiceServicer:
 
     def Respond(self, request, context):
         """Retrieves, composes the prompt, samples, checks, and streams the reply.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetReplyRecord(self, request, context):
+        """What was known and decided when a reply was given.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def CheckFactuality(self, request, context):
+        """Finds the claims of a text and checks each with a tool: evidence, arithmetic, code, citations.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -118,6 +178,21 @@ def add_RetrieverServiceServicer_to_server(servicer, server):
                     request_deserializer=plumbline_dot_v1_dot_retriever__pb2.GetValueRequest.FromString,
                     response_serializer=plumbline_dot_v1_dot_retriever__pb2.GetValueResponse.SerializeToString,
             ),
+            'DiffKnowledgeBases': grpc.unary_unary_rpc_method_handler(
+                    servicer.DiffKnowledgeBases,
+                    request_deserializer=plumbline_dot_v1_dot_retriever__pb2.DiffKnowledgeBasesRequest.FromString,
+                    response_serializer=plumbline_dot_v1_dot_retriever__pb2.DiffKnowledgeBasesResponse.SerializeToString,
+            ),
+            'TagKnowledgeBase': grpc.unary_unary_rpc_method_handler(
+                    servicer.TagKnowledgeBase,
+                    request_deserializer=plumbline_dot_v1_dot_retriever__pb2.TagKnowledgeBaseRequest.FromString,
+                    response_serializer=plumbline_dot_v1_dot_retriever__pb2.TagKnowledgeBaseResponse.SerializeToString,
+            ),
+            'ListKnowledgeBaseStates': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListKnowledgeBaseStates,
+                    request_deserializer=plumbline_dot_v1_dot_retriever__pb2.ListKnowledgeBaseStatesRequest.FromString,
+                    response_serializer=plumbline_dot_v1_dot_retriever__pb2.ListKnowledgeBaseStatesResponse.SerializeToString,
+            ),
             'RetrieveValues': grpc.unary_unary_rpc_method_handler(
                     servicer.RetrieveValues,
                     request_deserializer=plumbline_dot_v1_dot_retriever__pb2.RetrieveValuesRequest.FromString,
@@ -127,6 +202,16 @@ def add_RetrieverServiceServicer_to_server(servicer, server):
                     servicer.Respond,
                     request_deserializer=plumbline_dot_v1_dot_retriever__pb2.RespondRequest.FromString,
                     response_serializer=plumbline_dot_v1_dot_retriever__pb2.RespondResponse.SerializeToString,
+            ),
+            'GetReplyRecord': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetReplyRecord,
+                    request_deserializer=plumbline_dot_v1_dot_retriever__pb2.GetReplyRecordRequest.FromString,
+                    response_serializer=plumbline_dot_v1_dot_retriever__pb2.GetReplyRecordResponse.SerializeToString,
+            ),
+            'CheckFactuality': grpc.unary_unary_rpc_method_handler(
+                    servicer.CheckFactuality,
+                    request_deserializer=plumbline_dot_v1_dot_retriever__pb2.CheckFactualityRequest.FromString,
+                    response_serializer=plumbline_dot_v1_dot_retriever__pb2.CheckFactualityResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -222,6 +307,87 @@ class RetrieverService:
             _registered_method=True)
 
     @staticmethod
+    def DiffKnowledgeBases(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/plumbline.v1.RetrieverService/DiffKnowledgeBases',
+            plumbline_dot_v1_dot_retriever__pb2.DiffKnowledgeBasesRequest.SerializeToString,
+            plumbline_dot_v1_dot_retriever__pb2.DiffKnowledgeBasesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def TagKnowledgeBase(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/plumbline.v1.RetrieverService/TagKnowledgeBase',
+            plumbline_dot_v1_dot_retriever__pb2.TagKnowledgeBaseRequest.SerializeToString,
+            plumbline_dot_v1_dot_retriever__pb2.TagKnowledgeBaseResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListKnowledgeBaseStates(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/plumbline.v1.RetrieverService/ListKnowledgeBaseStates',
+            plumbline_dot_v1_dot_retriever__pb2.ListKnowledgeBaseStatesRequest.SerializeToString,
+            plumbline_dot_v1_dot_retriever__pb2.ListKnowledgeBaseStatesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
     def RetrieveValues(request,
             target,
             options=(),
@@ -265,6 +431,60 @@ class RetrieverService:
             '/plumbline.v1.RetrieverService/Respond',
             plumbline_dot_v1_dot_retriever__pb2.RespondRequest.SerializeToString,
             plumbline_dot_v1_dot_retriever__pb2.RespondResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetReplyRecord(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/plumbline.v1.RetrieverService/GetReplyRecord',
+            plumbline_dot_v1_dot_retriever__pb2.GetReplyRecordRequest.SerializeToString,
+            plumbline_dot_v1_dot_retriever__pb2.GetReplyRecordResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CheckFactuality(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/plumbline.v1.RetrieverService/CheckFactuality',
+            plumbline_dot_v1_dot_retriever__pb2.CheckFactualityRequest.SerializeToString,
+            plumbline_dot_v1_dot_retriever__pb2.CheckFactualityResponse.FromString,
             options,
             channel_credentials,
             insecure,

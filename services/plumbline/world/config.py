@@ -4,16 +4,24 @@ from __future__ import annotations
 
 from typing import Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
+
+from plumbline.core.validation import FrozenConfig
 
 _SUBJECTS_AVAILABLE = 10
 _TOPICS_AVAILABLE = 8
+_RULE_ENDINGS = 20
+
+PLAIN = "plain"
+TENANTS = "tenants"
+JURISDICTIONS = "jurisdictions"
+AMENDMENT = "amendment"
+AUDIENCE = "audience"
+CONFLICT = "conflict"
 
 
-class SplitSizes(BaseModel):
+class SplitSizes(FrozenConfig):
     """How many prompts of each kind a split holds."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     harmful: int = Field(ge=0)
     helpful: int = Field(ge=0)
@@ -25,10 +33,8 @@ class SplitSizes(BaseModel):
         return self.harmful + self.helpful + self.borderline + self.system_rule
 
 
-class PanelConfig(BaseModel):
+class PanelConfig(FrozenConfig):
     """The simulated annotators."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     size: int = Field(5, ge=1, le=99)
     disagreement_rate: float = Field(0.08, ge=0, lt=0.5)
@@ -41,10 +47,8 @@ class PanelConfig(BaseModel):
         return self
 
 
-class WorldConfig(BaseModel):
+class WorldConfig(FrozenConfig):
     """Seed, sizes and annotator noise of one world."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     seed: int = Field(0, ge=0)
     subjects: int = Field(8, ge=2, le=_SUBJECTS_AVAILABLE)
@@ -96,5 +100,70 @@ class WorldConfig(BaseModel):
             raise ValueError(
                 f"rules={self.rules} must be below subjects={self.subjects}, "
                 "or no ungoverned fact is left to ask about"
+            )
+        return self
+
+
+class RuleSetConfig(FrozenConfig):
+    """Stage `curation.synthesize_rules`: rules over a world, and what to ask about them.
+
+    The defaults make 20 rules, three of which are outranked by another; 5 are to be revoked.
+    """
+
+    seed: int = Field(0, ge=0)
+    conflicts: int = Field(3, ge=0)
+    """Pairs of a law and a tenant's wish that cannot both be followed; the law has priority."""
+    plain: int = Field(4, ge=0)
+    """Rules for every request."""
+    tenants: int = Field(2, ge=0)
+    """Pairs of two tenants' rules over the same topics."""
+    jurisdictions: int = Field(1, ge=0)
+    """Pairs of two countries' rules over the same topics."""
+    amendments: int = Field(1, ge=0)
+    """Pairs of a rule and the later one that supersedes it."""
+    audiences: int = Field(2, ge=0)
+    """Rules for one audience alone."""
+    revoked: int = Field(5, ge=0)
+    """Rules that are taken back after the first questions; one of each sort in turn."""
+    prompts_per_rule: int = Field(24, ge=1)
+    """Questions under each rule that governs some; one that always loses has none of its own."""
+    ungoverned_prompts: int = Field(400, ge=2)
+    """Questions that no rule governs; half are near misses, the others ask for actions. Without a
+    change in 400, fewer than 1 % change (95 % interval)."""
+
+    @property
+    def arrangements(self) -> tuple[str, ...]:
+        """How each plot under rules is arranged."""
+        return (
+            *[CONFLICT] * self.conflicts,
+            *[PLAIN] * self.plain,
+            *[TENANTS] * self.tenants,
+            *[JURISDICTIONS] * self.jurisdictions,
+            *[AMENDMENT] * self.amendments,
+            *[AUDIENCE] * self.audiences,
+        )
+
+    @property
+    def plots(self) -> int:
+        return len(self.arrangements)
+
+    @property
+    def rules(self) -> int:
+        pairs = self.conflicts + self.tenants + self.jurisdictions + self.amendments
+        return 2 * pairs + self.plain + self.audiences
+
+    @model_validator(mode="after")
+    def _rules_suffice(self) -> Self:
+        if not 1 <= self.rules <= _RULE_ENDINGS:
+            raise ValueError(
+                f"conflicts, plain, tenants, jurisdictions, amendments and audiences make "
+                f"{self.rules} rules; accepted: 1 to {_RULE_ENDINGS}, for each takes an ending "
+                "that training never saw"
+            )
+        revocable = self.rules - self.conflicts - 2 * self.amendments
+        if self.revoked > revocable:
+            raise ValueError(
+                f"revoked={self.revoked} exceeds the {revocable} rules that can be taken back: "
+                "those that are neither outranked nor part of an amendment"
             )
         return self

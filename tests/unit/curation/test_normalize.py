@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from plumbline.curation.normalize import INVISIBLE, canonical, normalize, tokens
+from plumbline.core.characters import INVISIBLE
+from plumbline.curation.normalize import canonical, normalize, tokens
 
 
 @pytest.mark.parametrize(

@@ -101,6 +101,26 @@ def test_a_run_without_evaluations_has_no_empty_sections(tmp_path: Path) -> None
     assert "0.91" in html
 
 
+def test_value_checks_are_told_apart_and_revoked_rules_struck_out(tmp_path: Path) -> None:
+    names = ("followed", "unrelated_changed", "revoked_effect", "conflicts_right")
+    check = {
+        "type": "value_check",
+        "name": "alone",
+        "rules": 20,
+        "revoked": 5,
+        "shares": dict.fromkeys((*names, "citations_right", "restored"), SHARE),
+        "followed_by_arrangement": {"tenants": SHARE},
+        "samples": [
+            {"prompt": "Why?", "rule": "", "without": "End <so>.", "reply": "Thus.", "outcome": ""}
+        ],
+    }
+    html = render_report("Run", [node(tmp_path, "v", "report", {"report.json": check})], samples=5)
+
+    assert "<h2>20 rules imported after training, 5 of them revoked (alone)</h2>" in html
+    assert html.count("50 % [40, 60] n=100") == 7
+    assert "<s>End &lt;so&gt;.</s>" in html
+
+
 def test_estimates_of_nothing_are_dashes() -> None:
     assert format_estimate(None, "reward") == "–"
     assert format_estimate({"value": 0.0, "low": 0, "high": 1, "n": 0}, "reward") == "–"

@@ -12,7 +12,8 @@ from plumbline.core.errors import InvalidInputError
 from plumbline.world import lexicon
 from plumbline.world.config import PanelConfig, SplitSizes, WorldConfig
 from plumbline.world.corpus import NOISE_KINDS
-from plumbline.world.generator import World, build_world, rule_ending, rule_message
+from plumbline.world.generator import World, build_world
+from plumbline.world.rules import rule_ending, rule_message
 
 SEEDS = (0, 7, 9)
 TRAINING_SPLITS = ("train", "rl")

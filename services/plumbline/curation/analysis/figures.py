@@ -13,6 +13,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from plumbline.core.characters import HAN
 from plumbline.curation.analysis.identity import IdentityMatcher
 from plumbline.curation.analysis.pronouns import pronoun_groups
 from plumbline.curation.config import AnalyzeConfig
@@ -20,7 +21,6 @@ from plumbline.curation.dedup.sketch import Sketch, digest
 from plumbline.curation.engine import CurationEngine
 from plumbline.curation.filters.rules import LexiconRule
 from plumbline.curation.language import UNDETERMINED
-from plumbline.curation.normalize import HAN
 from plumbline.curation.pii.detector import PiiDetector
 from plumbline.curation.view import DocumentView
 from plumbline.data.records import Document, Record

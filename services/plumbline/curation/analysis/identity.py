@@ -23,9 +23,10 @@ from typing import Any
 
 import ahocorasick
 
+from plumbline.core.characters import HAN
 from plumbline.core.errors import InvalidInputError
 from plumbline.curation.analysis.config import IdentityConfig
-from plumbline.curation.normalize import HAN, normalize, tokens
+from plumbline.curation.normalize import normalize, tokens
 
 _HAN = re.compile(f"[{HAN}]")
 _POSSESSIVE = re.compile("['’]s(?= )")

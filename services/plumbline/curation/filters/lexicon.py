@@ -20,11 +20,12 @@ import ahocorasick
 import numpy as np
 from numpy.typing import NDArray
 
+from plumbline.core.characters import HAN
 from plumbline.core.errors import ConfigError
 from plumbline.curation.filters.config import LexiconConfig
 from plumbline.curation.filters.repetition import units
 from plumbline.curation.filters.text_batch import MAX_CHARACTERS, TextBatch, bin_table, mix
-from plumbline.curation.normalize import HAN, normalize
+from plumbline.curation.normalize import normalize
 
 _TABLE_LOG2 = 18
 _TABLE_SHIFT = np.uint64(64 - _TABLE_LOG2)

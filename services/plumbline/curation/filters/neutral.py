@@ -15,8 +15,8 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from plumbline.core.characters import HAN
 from plumbline.curation.analysis.identity import IdentityTerm
-from plumbline.curation.normalize import HAN
 
 _HAN = re.compile(f"[{HAN}]")
 

@@ -19,9 +19,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from plumbline.core.characters import HAN
 from plumbline.curation.filters.config import RepetitionConfig
 from plumbline.curation.filters.text_batch import MAX_CHARACTERS, TextBatch, mix
-from plumbline.curation.normalize import HAN
 
 Floats = NDArray[Any]
 

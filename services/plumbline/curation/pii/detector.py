@@ -11,7 +11,8 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from plumbline.curation.normalize import HAN, MappedText, NormalizedText, OffsetMap, normalize
+from plumbline.core.characters import HAN
+from plumbline.curation.normalize import MappedText, NormalizedText, OffsetMap, normalize
 from plumbline.curation.pii.config import PII_TYPES, AnonymizeConfig, AnonymizeOptions
 from plumbline.curation.pii.json_text import JsonValues, is_json, read_string, unescaped
 from plumbline.curation.pii.names.config import NamesConfig

@@ -18,9 +18,10 @@ from collections.abc import Callable, Iterator, Mapping
 from functools import cache
 from pathlib import Path
 
+from plumbline.core.characters import HAN
 from plumbline.core.errors import ConfigError
 from plumbline.core.settings import Settings
-from plumbline.curation.normalize import HAN, normalize
+from plumbline.curation.normalize import normalize
 from plumbline.curation.pii.config import PseudonymConfig
 from plumbline.curation.pii.contact import canonical_email, canonical_phone
 from plumbline.curation.pii.finance import is_iban, passes_luhn

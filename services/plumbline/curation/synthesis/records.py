@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 
-from plumbline.curation.normalize import HAN
+from plumbline.core.characters import HAN
 from plumbline.curation.synthesis.requests import split_request
 from plumbline.curation.synthesis.templates import Language
 from plumbline.data.records import Conversation, Role, assistant, content_id, user

@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from plumbline.curation.normalize import HAN
+from plumbline.core.characters import HAN
 from plumbline.curation.pii.names.gazetteer import sections, words
 from plumbline.curation.pii.spans import Span
 

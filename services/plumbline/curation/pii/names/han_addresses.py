@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from plumbline.curation.normalize import HAN
+from plumbline.core.characters import HAN
 from plumbline.curation.pii.names.gazetteer import sections
 from plumbline.curation.pii.spans import Span
 
