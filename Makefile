@@ -30,7 +30,7 @@ test: $(STAMP) ## Run the tests (under 15 minutes on 2 cores)
 test-slow: $(STAMP) ## Run the long tests: whole quickstarts, worker and service kills
 	$(BIN)/pytest -m slow $(PYTEST_ARGS)
 
-bench: $(STAMP) ## Measure a part beside its peers: make bench PART=curation|pii|training|sampling|scoring|curves [BENCH_ARGS=...]
+bench: $(STAMP) ## Measure a part beside its peers: make bench PART=curation|pii|training|sampling|scoring|retrieval|retrieval_quality|factuality|curves [BENCH_ARGS=...]
 	$(BIN)/python tests/benchmarks/$(PART)_bench.py $(BENCH_ARGS)
 
 setup-bench: $(BENCH_STAMP) $(TRL_STAMP) $(TRL_PPO_STAMP) ## Make the environments of the benchmarks' peers and the losses' oracles, .venv-*

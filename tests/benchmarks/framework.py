@@ -3,7 +3,7 @@
 A program is a script in a process of its own that prints one result (`measured_run`). Runs go in
 the order ours, peer, peer, ours, and so again, so that a machine that slows down or warms up
 favours neither; each pair of neighbours gives a ratio, of which the median, the least and the
-greatest are reported. Processes run on one core, one at a time.
+greatest are reported. Processes run one at a time, on one core unless a benchmark says otherwise.
 """
 
 from __future__ import annotations
@@ -84,19 +84,21 @@ class Row:
     load_average: float = field(default_factory=lambda: os.getloadavg()[0])
 
 
-def run_program(python: Path, script: str, arguments: Mapping[str, Any]) -> Run:
-    """Run a script of this directory on one core.
+def run_program(
+    python: Path, script: str, arguments: Mapping[str, Any], *, all_cores: bool = False
+) -> Run:
+    """Run a script of this directory, on one core and one thread unless `all_cores` is set.
 
     Raises:
         BenchmarkError: it failed, or printed no result; with the end of what it printed.
     """
-    core = max(os.sched_getaffinity(0))
+    cores = os.sched_getaffinity(0)
     done = subprocess.run(
         [python, HERE / script, json.dumps(arguments)],
-        env={**os.environ, **_ONE_THREAD, "PYTHONHASHSEED": "0"},
+        env={**os.environ, **({} if all_cores else _ONE_THREAD), "PYTHONHASHSEED": "0"},
         capture_output=True,
         text=True,
-        preexec_fn=lambda: os.sched_setaffinity(0, {core}),
+        preexec_fn=lambda: os.sched_setaffinity(0, cores if all_cores else {max(cores)}),
         check=False,
     )
     results = [line for line in done.stdout.splitlines() if line.startswith(RESULT_MARK)]

@@ -1,26 +1,23 @@
-"""A program that stays up: it loads a model once and runs one piece of sampling after another.
+"""A program that loads a model once and runs one piece of sampling after another.
 
-The benchmark writes a command to the program's standard input and reads one result from its
-output (`measured_run`), so that only sampling is timed and only one program runs at a time.
+It waits for commands (`resident`), so that only sampling is timed and only one program runs at a
+time.
 """
 
 from __future__ import annotations
 
 import json
-import os
-import signal
-import subprocess
 import sys
-import tempfile
-import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from framework import HERE, BenchmarkError, Run
-from measured_run import RESULT_MARK, Measured
+import resident
+from framework import Run
+from measured_run import Measured
+from resident import Resident
 from sampling_work import Options, Request, load_work
 
 Responses = Sequence[Sequence[Sequence[int]]]
@@ -30,7 +27,6 @@ RunClosed = Callable[[Any, Sequence[Request], Options], Responses]
 RunArrivals = Callable[[Any, Sequence[Request], Sequence[float], Options], Sequence[list[float]]]
 """Requests of one response arrive; when each token was there, seconds from the start."""
 
-TIME_LIMIT_S = 1800.0
 _READY = "ready"
 
 
@@ -64,47 +60,19 @@ def serve(
 class Program:
     """The benchmark's side of one program. Commands wait for their results."""
 
-    def __init__(self, name: str, process: subprocess.Popen[str], errors: Path) -> None:
-        self.name = name
-        self._process, self._errors = process, errors
-        self.version = str(self._result().facts["version"])
+    def __init__(self, resident: Resident) -> None:
+        self._resident = resident
+        self.name = resident.name
+        self.version = str(resident.ready.facts["version"])
 
     def run(self, work: Path, options: Options) -> Run:
         """
         Args:
             work: a file of `save_work`.
         Raises:
-            BenchmarkError: the program ended, or took longer than `TIME_LIMIT_S`.
+            BenchmarkError: the program ended, or took too long.
         """
-        command = {"work": str(work), "options": asdict(options)}
-        try:
-            self._stdin.write(json.dumps(command) + "\n")
-            self._stdin.flush()
-        except BrokenPipeError as error:
-            raise self._failure() from error
-        return self._result()
-
-    @property
-    def _stdin(self) -> Any:
-        return self._process.stdin
-
-    def _result(self) -> Run:
-        limit = threading.Timer(TIME_LIMIT_S, self._process.kill)
-        limit.start()
-        try:
-            for line in self._process.stdout or ():
-                if line.startswith(RESULT_MARK):
-                    return Run(**json.loads(line.removeprefix(RESULT_MARK)))
-        finally:
-            limit.cancel()
-        raise self._failure()
-
-    def _failure(self) -> BenchmarkError:
-        status = self._process.wait()
-        if status == -signal.SIGKILL:
-            return BenchmarkError(f"{self.name} was stopped: no result in {TIME_LIMIT_S:g} s")
-        tail = "\n".join(self._errors.read_text(encoding="utf-8").splitlines()[-15:])
-        return BenchmarkError(f"{self.name} ended with {status}:\n{tail}")
+        return self._resident.ask({"work": str(work), "options": asdict(options)})
 
 
 @contextmanager
@@ -116,23 +84,11 @@ def started(
     Raises:
         BenchmarkError: it did not come up.
     """
-    limits = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS"), str(threads))
-    quiet: Mapping[str, str] = {"TOKENIZERS_PARALLELISM": "false", "HF_HUB_OFFLINE": "1"}
-    given = json.dumps({"model": str(model), "threads": threads})
-    with tempfile.TemporaryDirectory(prefix="bench-sampling-errors-") as directory:
-        errors = Path(directory) / "errors.txt"
-        with (
-            errors.open("w", encoding="utf-8") as stream,
-            subprocess.Popen(
-                [python, HERE / script, given],
-                env={**os.environ, **limits, **quiet},
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=stream,
-                text=True,
-            ) as process,
-        ):
-            try:
-                yield Program(name, process, errors)
-            finally:
-                process.kill()
+    environment = {
+        **dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS"), str(threads)),
+        "TOKENIZERS_PARALLELISM": "false",
+        "HF_HUB_OFFLINE": "1",
+    }
+    given = {"model": str(model), "threads": threads}
+    with resident.started(name, python, script, given, environment=environment) as program:
+        yield Program(program)
