@@ -132,12 +132,19 @@ def test_a_fixed_value_governs_whatever_is_asked(answer: Any) -> None:
     assert [cited.value_id for cited in pieces[-1].decision.citations] == ["polite"]
 
 
-def test_a_filter_of_kinds_holds_for_standing_values_too(answer: Any) -> None:
-    sampler = Sampler("Well.")
+def test_a_filter_narrows_a_tenants_choices_but_no_fixed_value(answer: Any) -> None:
+    chosen = ValueSpec(id="chosen", text="Be short.", kind="customisable", category="length")
+    narrow = ValueSpec(id="narrow", text="Be calm.", kind="fixed", triggers=("ships",))
+    other = ValueSpec(id="other", text="Be loud.", kind="fixed", triggers=("trains",))
 
-    pieces = answer(sampler, STANDING, SHIP, where=ValueQuery(kinds=("changing",)))
+    pieces = answer(
+        Sampler("Well."),
+        *(STANDING, SHIP, chosen, narrow, other),
+        where=ValueQuery(kinds=("changing",), categories=("sea",)),
+    )
 
-    assert [cited.value_id for cited in pieces[-1].decision.citations] == ["ship"]
+    cited = [cited.value_id for cited in pieces[-1].decision.citations]
+    assert sorted(cited) == ["narrow", "polite"]
 
 
 def test_nothing_that_stands_in_a_broken_sentence_is_ever_sent(answer: Any) -> None:

@@ -13,7 +13,6 @@ from plumbline.retriever.composing.compose import Composition, compose
 from plumbline.retriever.composing.config import ComposingConfig
 from plumbline.retriever.composing.governing import (
     Found,
-    always_governs,
     governs,
     usual_min_cosine,
 )
@@ -36,7 +35,6 @@ from plumbline.retriever.tools.records import Document
 
 _SEARCHED = 1000
 """Values that search ranks before it is told which of them govern."""
-_STANDING_KINDS = (ValueKind.FIXED.value, ValueKind.CUSTOMISABLE.value)
 _DEFAULT_RESPONSE_SHARE = 4
 """A request that sets no bound on the response leaves it this part of the context at most."""
 
@@ -116,20 +114,27 @@ def find(engine: RetrieverEngine, config: ComposingConfig, request: ReplyRequest
 def _governing(
     hits: Sequence[Found], standing: Sequence[ValueSpec], query: str, min_cosine: float
 ) -> tuple[Found, ...]:
-    """What governs a query, best match first; then what always does and search has missed."""
-    found = [hit for hit in hits if governs(hit, query, min_cosine=min_cosine)]
-    known = {hit.value.id for hit in found}
-    missed = [Standing(value) for value in standing if value.id not in known]
-    return (*found, *(one for one in missed if always_governs(one.value)))
+    """What governs a query, best match first; then standing values that search has missed."""
+    known = {hit.value.id for hit in hits}
+    missed = (Standing(value) for value in standing if value.id not in known)
+    return tuple(one for one in (*hits, *missed) if governs(one, query, min_cosine=min_cosine))
 
 
 def _standing(engine: RetrieverEngine, artifact: str, where: ValueQuery) -> tuple[ValueSpec, ...]:
-    """Values of the kinds that may hold for every request; laws, the most numerous, do not."""
-    kinds = tuple(kind for kind in _STANDING_KINDS if not where.kinds or kind in where.kinds)
-    if not kinds:
-        return ()
-    values, _ = engine.values_in_force(artifact, dataclasses.replace(where, kinds=kinds))
-    return values
+    """Values of the kinds that may hold for every request; laws, the most numerous, do not.
+
+    The kinds and categories of a request narrow what is searched for. Fixed values hold all the
+    same: nobody can ask for a reply without them.
+    """
+    fixed, _ = engine.values_in_force(
+        artifact, dataclasses.replace(where, kinds=(ValueKind.FIXED.value,), categories=())
+    )
+    if where.kinds and ValueKind.CUSTOMISABLE not in where.kinds:
+        return fixed
+    chosen, _ = engine.values_in_force(
+        artifact, dataclasses.replace(where, kinds=(ValueKind.CUSTOMISABLE.value,))
+    )
+    return (*fixed, *chosen)
 
 
 def _system_message(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import AsyncIterator
 from contextlib import aclosing
 
@@ -50,9 +51,8 @@ class RespondCalls(pb_grpc.RetrieverServiceServicer):
         record = self._records.read(request.reply_id)
         response = record_to_wire(record)
         # The artifact never changes, so these are the values of that day and no others.
-        values, _ = self._engine.values_in_force(
-            record.decision.knowledge_base_artifact, record.request.where
-        )
+        where = dataclasses.replace(record.request.where, kinds=(), categories=())
+        values, _ = self._engine.values_in_force(record.decision.knowledge_base_artifact, where)
         page = within_a_message(value_to_wire(value) for value in values[start : start + size])
         response.values_in_force.extend(page)
         response.values_in_force_count = len(values)
