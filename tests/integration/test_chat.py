@@ -134,10 +134,12 @@ def test_votes_train_a_reward_model(shell: Any, policies: list[str], running: st
 
 
 _AT_ITS_TERMINAL = (
-    "import fcntl, runpy, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0); "
+    "import fcntl, runpy, signal, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0); "
+    "signal.signal(signal.SIGINT, signal.default_int_handler); "
     "runpy.run_module('plumbline.cli.main', run_name='__main__')"
 )
-"""Makes stdin the controlling terminal, so that Ctrl-C reaches the process as a signal."""
+"""Makes stdin the controlling terminal, so that Ctrl-C reaches the process as a signal; tests that
+run in the background hand down that it is ignored."""
 
 
 class Terminal:
