@@ -53,30 +53,30 @@ def test_no_letter_is_lost_between_sentences(text: str) -> None:
 
 def test_clauses_become_claims_with_their_subject() -> None:
     text = (
-        "The CEO of Twitter is Jack Dorsey. He co-founded Twitter in 2006 and served as CEO until "
-        "2008, and returned in 2015."
+        "The president of Northgate is Paul Brand. He co-founded Northgate in 1996 and served as "
+        "president until 1998, and returned in 2005."
     )
 
     assert claims(text) == [
-        "The CEO of Twitter is Jack Dorsey",
-        "Jack Dorsey co-founded Twitter in 2006",
-        "Jack Dorsey served as CEO until 2008",
-        "Jack Dorsey returned in 2015",
+        "The president of Northgate is Paul Brand",
+        "Paul Brand co-founded Northgate in 1996",
+        "Paul Brand served as president until 1998",
+        "Paul Brand returned in 2005",
     ]
 
 
 def test_lists_and_additions_become_claims_of_their_own() -> None:
     text = (
-        "The United States has the most power plants, with 94 operating reactors. Other countries "
-        "include France, China and South Korea."
+        "Norland has the most power plants, with 61 running reactors. Other countries include "
+        "Estria, Vale and South Mark."
     )
 
     assert claims(text) == [
-        "The United States has the most power plants",
-        "The United States has 94 operating reactors",
-        "Other countries include France",
-        "Other countries include China",
-        "Other countries include South Korea",
+        "Norland has the most power plants",
+        "Norland has 61 running reactors",
+        "Other countries include Estria",
+        "Other countries include Vale",
+        "Other countries include South Mark",
     ]
 
 
@@ -131,11 +131,11 @@ def test_any_text_can_be_read(text: str) -> None:
 
 
 def test_two_queries_for_a_claim() -> None:
-    full, about = queries_for("Jack Dorsey returned as CEO of Twitter in 2015")
+    full, about = queries_for("Paul Brand returned as president of Northgate in 2005")
 
-    assert full == "jack dorsey returned ceo twitter 2015"
-    assert "2015" not in about
-    assert about.startswith("Jack Dorsey CEO of Twitter")
+    assert full == "paul brand returned president northgate 2005"
+    assert "2005" not in about
+    assert about.startswith("Paul Brand Northgate")
 
 
 def test_chinese_queries_keep_words_together() -> None:

@@ -32,9 +32,9 @@ DENSITY = "Jupiter is more dense than Saturn."
         ("Jupiter is not more dense than Saturn", DENSITY, REFUTED),
         ("The treaty was signed in 1951", "The treaty was signed in 1952.", REFUTED),
         ("The treaty was signed in 1951", "The treaty was signed by 12 states.", OPEN),
-        ("The CEO of Twitter is Jack Dorsey", "The CEO of Twitter is Linda Yaccarino.", REFUTED),
+        ("Northgate's president is Paul Brand", "Northgate's president is Ann Hale.", REFUTED),
         # Others may have founded it as well.
-        ("Jack Dorsey founded the firm Twitter", "Evan Williams founded the firm Twitter.", OPEN),
+        ("Paul Brand founded the firm Northgate", "Ann Hale founded the firm Northgate.", OPEN),
         ("Bob Gray wrote the play", "The play was written in a year.", OPEN),
         # One place with other words: refuted where only one thing can stand there.
         ("The spiciest part of a chili is the seeds", "The spiciest part of a chili is the pith.",
