@@ -20,8 +20,9 @@ class SamplerConfig(BaseModel):
     """Weights kept in memory; the policy in use is kept whatever its size."""
     max_rows: int = Field(256, ge=1)
     """Responses of one policy drawn at a time."""
-    prefill_tokens: int = Field(256, ge=16)
-    """Prompt tokens that a step computes at most; responses that are drawn wait for them."""
+    prefill_tokens: int | None = Field(None, ge=16)
+    """Prompt tokens that a step computes at most; responses that are drawn wait for them. None
+    fits the policy and the device: at most 256."""
     cache_bytes: int = Field(2 * 2**30, gt=0)
     """Of keys and values of one policy, taken as they are needed on a CPU."""
     max_waiting: int = Field(1024, ge=1)

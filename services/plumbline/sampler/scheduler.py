@@ -45,6 +45,8 @@ from plumbline.sampler.rows import Array, Row, RowTable
 from plumbline.sampler.texts import Part, Text, TextQueue
 
 _SPARE_DEADLINES = 64
+_CPU_PREFILL_FLOP = 15e9
+"""Of a step: 126 tokens at 60 million parameters, see docs/performance.md for what that trades."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,10 +55,21 @@ class SchedulerLimits:
 
     max_rows: int = 256
     """Responses drawn at a time."""
-    prefill_tokens: int = 256
-    """Prompt tokens that a step computes at most; the responses that are drawn wait for them."""
+    prefill_tokens: int | None = None
+    """Prompt tokens that a step computes at most; the responses that are drawn wait for them.
+    None fits the model and the device; see `fitting_prefill_tokens`."""
     cache_bytes: int = 2 * 2**30
     """Of keys and values, taken as they are needed."""
+
+
+def fitting_prefill_tokens(parameters: int, device: str) -> int:
+    """How many prompt tokens a step may compute, so that responses that are drawn wait briefly.
+
+    256; on a CPU fewer for models of more than about 30 million parameters, at least 32.
+    """
+    if device != "cpu":
+        return 256
+    return int(min(256, max(32, _CPU_PREFILL_FLOP // (2 * parameters))))
 
 
 class Scheduler:
@@ -85,7 +98,10 @@ class Scheduler:
         max_blocks = -(-context_length // BLOCK_TOKENS)
         blocks = min(blocks, (self._limits.max_rows + 1) * max_blocks)
         self._pool = BlockPool(int(blocks))
-        self._texts = TextQueue(self._pool, prefill_tokens=self._limits.prefill_tokens)
+        self._prefill_tokens = self._limits.prefill_tokens or fitting_prefill_tokens(
+            sum(parameter.numel() for parameter in model.parameters()), self._device.type
+        )
+        self._texts = TextQueue(self._pool, prefill_tokens=self._prefill_tokens)
         self._cache = self._decoder.new_cache(int(blocks))
         self._table = RowTable(self._limits.max_rows, max_blocks + 1)
         self._groups: dict[int, tuple[int, list[int]]] = {}
@@ -201,7 +217,7 @@ class Scheduler:
         for request in list(self._unfinished):
             self.cancel(request, error)
         self._pool = BlockPool(self._pool.blocks)
-        self._texts = TextQueue(self._pool, prefill_tokens=self._limits.prefill_tokens)
+        self._texts = TextQueue(self._pool, prefill_tokens=self._prefill_tokens)
 
     def _drop_expired(self) -> None:
         now = time.monotonic() if self._deadlines else 0.0

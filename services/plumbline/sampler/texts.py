@@ -49,7 +49,8 @@ class TextQueue:
     """Texts in the order of their coming.
 
     Args:
-        prefill_tokens: that a step computes at most.
+        prefill_tokens: that a step computes at most, each row that is being drawn counted as one
+            of them, so that many rows do not wait for long texts; a quarter is kept for texts.
 
     Attributes:
         waiting: not wholly computed.
@@ -94,7 +95,7 @@ class TextQueue:
             busy: rows that are being drawn.
         """
         slots = free_slots - sum(len(text.rows) for text in self.ready)
-        room = self._prefill_tokens
+        room = max(self._prefill_tokens - busy, self._prefill_tokens // 4)
         chosen: dict[int, Part] = {}
         for order, share in ((self.waiting, room // 2), (self._by_length(), room)):
             for text in order:

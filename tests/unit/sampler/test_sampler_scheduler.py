@@ -30,7 +30,7 @@ from plumbline.sampler.requests import (
     ResponseSpec,
     Sampled,
 )
-from plumbline.sampler.scheduler import Scheduler, SchedulerLimits
+from plumbline.sampler.scheduler import Scheduler, SchedulerLimits, fitting_prefill_tokens
 
 NO_END = (-1,)
 
@@ -373,3 +373,18 @@ def test_found_blocks_hold_the_text_they_are_found_by(work: Sequence[tuple[int, 
     for blocks in held:
         pool.release(blocks)
     assert pool.held == 0
+
+
+@pytest.mark.parametrize(
+    ("parameters", "device", "tokens"),
+    [
+        (5_000_000, "cpu", 256),
+        (60_000_000, "cpu", 125),  # 15e9 / 120e6
+        (1_200_000_000, "cpu", 32),
+        (1_200_000_000, "cuda", 256),
+    ],
+)
+def test_a_step_takes_fewer_prompt_tokens_of_a_larger_model(
+    parameters: int, device: str, tokens: int
+) -> None:
+    assert fitting_prefill_tokens(parameters, device) == tokens
