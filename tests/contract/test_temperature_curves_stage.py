@@ -19,8 +19,10 @@ from plumbline.cli.main import app
 from plumbline.core.artifacts import Artifact, ArtifactStore, open_configured_store
 from plumbline.core.broker import connect_broker
 from plumbline.core.errors import ConfigError, InvalidInputError
+from plumbline.core.execution import STAGE_PROCESS
 from plumbline.core.job_runner import JobMessages, JobRunner, WorkerConfig
 from plumbline.core.jobs import JobState, JobStore
+from plumbline.core.local_executor import LocalExecutor
 from plumbline.core.queue import create_app, submit
 from plumbline.core.settings import Settings
 from plumbline.core.stages import run_stage
@@ -111,10 +113,10 @@ class Jobs:
         runner = JobRunner(
             self.store,
             JobMessages(send_job=lambda _: None, send_advance=lambda _: None),
-            settings=settings,
+            executors={"local": LocalExecutor([sys.executable, "-m", STAGE_PROCESS], settings)},
+            default_executor="local",
             config=WorkerConfig(),
             name="test",
-            stage_command=[sys.executable, "-m", "plumbline.stage_process"],
         )
         runner.run(job.id)
         ended = self.store.get(job.id)

@@ -16,7 +16,8 @@ from google.protobuf.struct_pb2 import Struct
 
 from plumbline.catalogue import STAGES
 from plumbline.core.artifacts import ArtifactStore, Lineage, open_configured_store
-from plumbline.core.errors import ConfigError, NotFoundError
+from plumbline.core.errors import ConfigError, InvalidInputError, NotFoundError
+from plumbline.core.execution import Execution, check_ranks
 from plumbline.core.jobs import Job, JobState, Progress
 from plumbline.core.rpc import connect, serve_in_thread
 from plumbline.core.settings import Settings
@@ -72,15 +73,23 @@ class Recorder:
         inputs: Mapping[str, Sequence[str]],
         request_id: str,
         labels: Mapping[str, str],
+        execution: Execution,
     ) -> Job:
         stage = STAGES[stage_name]
         parsed = parse_config(stage.config, config, where=f"stage {stage_name}")
         check_input_names(stage, inputs)
+        check_ranks(stage, parsed, execution, STAGES)
+        where = {"execution": execution.as_spec()} if execution.as_spec() else {}
         job = Job(
             id=f"job-{len(self.created)}",
             request_id=request_id,
             kind=stage_name,
-            spec={"stage": stage_name, "config": parsed.model_dump(mode="json"), "inputs": inputs},
+            spec={
+                "stage": stage_name,
+                "config": parsed.model_dump(mode="json"),
+                "inputs": inputs,
+                **where,
+            },
             queue=stage.queue,
             state=JobState.QUEUED,
             why="waiting for a worker",
@@ -144,6 +153,9 @@ def test_methods_come_with_their_schemas(stub: Any) -> None:
     assert ppo.inputs["policy"] == "policy"
     assert ppo.inputs["prompts"] == "corpus|conversations|rollouts|preferences"
     assert all(method.description for method in methods)
+    on_ranks = [method for method in methods if method.runs_on_ranks]
+    assert [method.name for method in on_ranks] == ["sft"]
+    assert "lora" in on_ranks[0].one_rank_settings
 
 
 def test_job_is_queued_with_its_whole_configuration(stub: Any, recorder: Recorder) -> None:
@@ -159,6 +171,48 @@ def test_job_is_queued_with_its_whole_configuration(stub: Any, recorder: Recorde
     # Absent keys take their defaults.
     assert created.spec["config"]["batch_size"] == 64
     assert created.spec["inputs"] == {"base": ["a"], "conversations": ["b"]}
+    assert not job.spec.HasField("execution")
+
+
+def test_a_job_on_several_ranks_says_where_it_runs(stub: Any, recorder: Recorder) -> None:
+    message = request("sft", {}, base="a", conversations="b")
+    message.execution.CopyFrom(
+        jobs_pb2.Execution(executor=jobs_pb2.EXECUTOR_KUBERNETES, nodes=4, pool="a100")
+    )
+
+    job = stub.CreateTrainingJob(message).job
+
+    (created,) = recorder.created
+    assert created.spec["execution"] == {"executor": "kubernetes", "nodes": 4, "pool": "a100"}
+    assert (job.spec.execution.nodes, job.spec.execution.ranks_per_node) == (4, 1)
+    assert job.spec.execution.executor == jobs_pb2.EXECUTOR_KUBERNETES
+
+
+@pytest.mark.parametrize(
+    ("method", "config", "execution", "message"),
+    [
+        ("pretrain", {}, {"nodes": 2}, "trainer.pretrain runs on one rank.*trainer.sft"),
+        ("sft", {"neftune_alpha": 5.0}, {"ranks_per_node": 2}, "neftune_alpha=5.0 works on one"),
+        ("sft", {}, {"executor": 9}, "executor=9 is unknown"),
+        ("sft", {}, {"nodes": -1}, "nodes=-1 is not accepted"),
+        ("sft", {}, {"executor": 1, "nodes": 2}, "nodes=2 with executor='local'"),
+    ],
+)
+def test_wrong_executions_are_refused(
+    stub: Any,
+    recorder: Recorder,
+    method: str,
+    config: dict[str, Any],
+    execution: dict[str, Any],
+    message: str,
+) -> None:
+    inputs = {"corpus": "b"} if method == "pretrain" else {"base": "a", "conversations": "b"}
+    asked = request(method, config, **inputs)
+    asked.execution.CopyFrom(jobs_pb2.Execution(**execution))
+
+    with pytest.raises(InvalidInputError, match=message):
+        stub.CreateTrainingJob(asked)
+    assert not recorder.created
 
 
 @pytest.mark.parametrize(

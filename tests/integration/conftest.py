@@ -32,7 +32,11 @@ class Shell:
             if not name.startswith("PLUMBLINE_") and name != "REDIS_URL"
         }
         # Models this small gain nothing from a second thread.
-        own = {"PLUMBLINE_STATE_DIR": str(self.state_dir), "PLUMBLINE_THREADS": "1"}
+        own = {
+            "PLUMBLINE_STATE_DIR": str(self.state_dir),
+            "PLUMBLINE_THREADS": "1",
+            "PLUMBLINE_CONTEXT": "local",
+        }
         self.environment = {**inherited, **own}
 
     def start(self, *arguments: str) -> subprocess.Popen[str]:

@@ -1,21 +1,26 @@
-"""The S3 store when its server is away, full, wrongly addressed or not good enough."""
+"""The S3 store when its server is away, full, wrongly addressed, not to be trusted or not good
+enough."""
 
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import os
 import threading
 import time
 from collections.abc import Callable
-from contextlib import AbstractContextManager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 import pytest
+from cutting_relay import cutting_relay
+from object_stores import PROGRAMS, S3Server, StoreProgram, make_certificate
 from pydantic import SecretStr
 
 from plumbline.core.artifacts import ArtifactStore, Lineage, open_store
+from plumbline.core.artifacts.disk import CHUNK_BYTES
+from plumbline.core.artifacts.s3_backend import S3Backend
 from plumbline.core.errors import (
     ConfigError,
     FailedPreconditionError,
@@ -28,7 +33,8 @@ from plumbline.core.settings import Settings
 pytestmark = pytest.mark.integration
 
 IMPORTED = Lineage(stage="import")
-StartMinio = Callable[[Path], AbstractContextManager[Any]]
+MakeStore = Callable[..., StoreProgram]
+STORES = tuple(PROGRAMS)
 
 
 def make_store(settings: Settings, tmp_path: Path) -> ArtifactStore:
@@ -37,28 +43,89 @@ def make_store(settings: Settings, tmp_path: Path) -> ArtifactStore:
     )
 
 
+@pytest.mark.parametrize("program", STORES)
 def test_server_that_dies_during_an_upload_shows_nothing_of_it(
-    start_minio: StartMinio, tmp_path: Path
+    store_program: MakeStore, program: str, tmp_path: Path
 ) -> None:
-    """Killed while 160 MiB at a time go up; after a restart all that is listed is whole."""
+    """Killed while 160 MiB at a time go up. After its restart all that is listed is whole, and what
+    was cut off goes up."""
     source = tmp_path / "large"
     with source.open("wb") as file:
         file.truncate(160 * 2**20)
-    data = tmp_path / "minio"
-    data.mkdir()
-    first = start_minio(data)
+    data = tmp_path / program
+    first = store_program(program, data)
     with first as server:
         store = make_store(server.settings(tmp_path), tmp_path)
         small = store.put("corpus", {"a": b"x"}, lineage=IMPORTED)
-        threading.Timer(0.8, first.kill).start()  # type: ignore[attr-defined]
+        cut_off = 0.0
+        threading.Timer(0.8, first.kill).start()
         with pytest.raises(StorageUnavailableError, match="s3://faults at http"):
             while True:
-                store.put("policy", {"w": source}, lineage=IMPORTED, metrics={"t": time.time()})
-    with start_minio(data) as server:
+                cut_off = time.time()
+                store.put("policy", {"w": source}, lineage=IMPORTED, metrics={"t": cut_off})
+    with store_program(program, data, port=first.port) as server:
         store = make_store(server.settings(tmp_path), tmp_path)
         seen = store.list(kind="policy").artifacts
+        assert cut_off not in [artifact.manifest.metrics["t"] for artifact in seen]
         assert all(store.verify(artifact.id) for artifact in seen)
         assert store.read_bytes(small.id, "a") == b"x"
+        again = store.put("policy", {"w": source}, lineage=IMPORTED, metrics={"t": cut_off})
+        assert store.verify(again.id) == again
+
+
+@pytest.mark.parametrize("program", STORES)
+def test_download_goes_on_where_its_connection_broke(
+    s3_servers: Callable[[str], S3Server], s3_bucket: str, program: str, tmp_path: Path
+) -> None:
+    """Connections end after 3 MiB, headers included, and chunks are of 1 MiB: each brings two whole
+    ones, so 8 MiB arrive over four. Only the chunk that was cut is asked for again."""
+    content = os.urandom(8 * 2**20)
+    server = s3_servers(program)
+    direct = S3Backend(s3_bucket, access=server.access)
+    direct.put("large", content, sha256=hashlib.sha256(content).hexdigest())
+    with cutting_relay(server.endpoint, after_bytes=3 * 2**20) as relay:
+        backend = S3Backend(s3_bucket, access=relay.through(server))
+
+        digest = backend.download("large", tmp_path / "copy")
+
+    assert digest == hashlib.sha256(content).hexdigest()
+    assert (tmp_path / "copy").read_bytes() == content
+    assert relay.cuts == 3
+    headers_bytes = 64 * 1024
+    assert relay.passed_bytes < len(content) + 3 * CHUNK_BYTES + headers_bytes
+
+
+def test_download_is_given_up_where_no_byte_comes(
+    s3_server: S3Server, s3_bucket: str, tmp_path: Path
+) -> None:
+    content = os.urandom(2**20)
+    direct = S3Backend(s3_bucket, access=s3_server.access)
+    direct.put("large", content, sha256=hashlib.sha256(content).hexdigest())
+    with cutting_relay(s3_server.endpoint, after_bytes=2**16, once=2**9) as relay:
+        backend = S3Backend(s3_bucket, access=relay.through(s3_server))
+        with pytest.raises(StorageUnavailableError, match="reading large"):
+            backend.download("large", tmp_path / "copy")
+
+    assert not (tmp_path / "copy").exists()
+
+
+@pytest.mark.parametrize("program", STORES)
+def test_certificate_of_a_private_authority(
+    store_program: MakeStore, program: str, tmp_path: Path
+) -> None:
+    certificate = make_certificate(tmp_path / "tls")
+    stranger = make_certificate(tmp_path / "other").ca
+    with store_program(program, tmp_path / "store", certificate=certificate) as server:
+        trusting = make_store(server.settings(tmp_path), tmp_path)
+        artifact = trusting.put("corpus", {"a": b"x"}, lineage=IMPORTED)
+        assert trusting.verify(artifact.id) == artifact
+        for authority in (None, stranger):
+            settings = server.settings(tmp_path).model_copy(update={"s3_ca": authority})
+            with pytest.raises(StorageUnavailableError, match="certificate verify failed"):
+                make_store(settings, tmp_path).find_output("0" * 64)
+    missing = server.settings(tmp_path).model_copy(update={"s3_ca": tmp_path / "none.pem"})
+    with pytest.raises(ConfigError, match=r"PLUMBLINE_S3_CA=.*none\.pem is no file"):
+        make_store(missing, tmp_path)
 
 
 def test_absent_server_is_reported_in_seconds(free_port: Callable[[], int], tmp_path: Path) -> None:
@@ -91,9 +158,9 @@ def test_malformed_endpoint_is_refused(endpoint: str, tmp_path: Path) -> None:
 
 
 def test_server_with_a_full_disk_publishes_nothing(
-    start_minio: StartMinio, limited_disk: Callable[[int], Path], tmp_path: Path
+    store_program: MakeStore, limited_disk: Callable[[int], Path], tmp_path: Path
 ) -> None:
-    with start_minio(limited_disk(24)) as server:
+    with store_program("minio", limited_disk(24)) as server:
         store = make_store(server.settings(tmp_path), tmp_path)
         with pytest.raises(StorageFullError):
             for number in range(40):

@@ -22,12 +22,13 @@ from celery import Celery
 
 from plumbline.core.artifacts import open_configured_store
 from plumbline.core.broker import connect_broker
-from plumbline.core.job_runner import job_log_path
+from plumbline.core.job_log import job_log_path
 from plumbline.core.jobs import Job, JobState, JobStore
 from plumbline.core.queue import create_app, send_job, submit
 from plumbline.core.settings import Settings
 from plumbline.core.stages import Stage
 from plumbline.core.worker import health_file
+from plumbline.probe import find_fault
 
 PROGRAM = Path(__file__).with_name("worker_stages.py")
 LEASE_TTL_S = 3.0
@@ -59,7 +60,14 @@ class Platform:
         self.traces = self.settings.state_dir / "traces"
         self.traces.mkdir(parents=True)
 
-    def start_worker(self, name: str, *, queues: str = "training", concurrency: int = 2) -> Any:
+    def start_worker(
+        self,
+        name: str,
+        *,
+        queues: str = "training",
+        concurrency: int = 2,
+        exit_when_idle_s: float = 0,
+    ) -> Any:
         """A worker program; its log is in the state directory."""
         environment = {
             **os.environ,
@@ -74,6 +82,7 @@ class Platform:
             "reconcile-period-s": 0.5,
             "soft-shutdown-s": 0.5,
             "terminate-grace-s": 1.0,
+            "exit-when-idle-s": exit_when_idle_s,
         }
         command += [f"--{option}={value}" for option, value in limits.items()]
         with (self.settings.state_dir / f"{name}.log").open("ab") as log:
@@ -167,8 +176,28 @@ def test_a_job_runs_and_leaves_artifact_log_metrics_and_health(shared: Platform)
     assert "the probe says hello" in job_log_path(shared.settings, job.id).read_text()
     assert job.metrics == {"loss": 0.5}
     assert (job.progress.done, job.progress.message) == (1, "done")
-    polled = float(health_file(shared.settings, "shared").read_text())
+    # Written between messages, and this one may have been there at the worker's start.
+    health = health_file(shared.settings, "shared")
+    polled = float(shared.until(lambda: health.exists() and health.read_text()))
     assert time.time() - polled < 5
+
+
+def test_a_worker_that_stopped_polling_is_found_by_the_probe(platform: Platform) -> None:
+    environment = {
+        "PLUMBLINE_STATE_DIR": str(platform.settings.state_dir),
+        "REDIS_URL": str(platform.settings.redis_url),
+    }
+
+    def fault() -> str:
+        return find_fault(environment, older_than_s=3, startup=True)
+
+    assert "no health file" in fault()
+    worker = platform.start_worker("w1")
+    platform.until(lambda: fault() == "")
+    worker.send_signal(signal.SIGSTOP)  # alive, with its connections open
+    platform.until(lambda: "worker-w1 last polled its queues" in fault(), within_s=10)
+    worker.send_signal(signal.SIGCONT)
+    platform.until(lambda: fault() == "", within_s=10)
 
 
 def test_the_same_work_again_finds_its_artifact(shared: Platform) -> None:
@@ -346,6 +375,18 @@ def test_a_stopped_worker_gives_its_job_back_and_leaves(platform: Platform) -> N
     platform.open_gate()
     platform.start_worker("w2")
     assert platform.ended(job).state is JobState.SUCCEEDED
+
+
+def test_a_worker_for_one_burst_ends_when_nothing_is_left(platform: Platform) -> None:
+    worker = platform.start_worker("burst", exit_when_idle_s=2)
+    job = platform.submit("wait")
+    platform.until(platform.attempts)
+    time.sleep(3)
+    assert worker.poll() is None, "a job runs"
+    platform.open_gate()
+
+    assert platform.ended(job).state is JobState.SUCCEEDED
+    assert worker.wait(PATIENCE_S) == 0
 
 
 def test_an_ended_job_advances_its_run(shared: Platform) -> None:

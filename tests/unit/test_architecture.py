@@ -34,6 +34,7 @@ MAY_IMPORT = {
     "retriever": {"core", "data", "models", "v1"},
     "evaluation": {"core", "data", "models", "world", "sampler", "reward", "retriever", "v1"},
     "pipeline": {"core", "data", "v1"},
+    "launcher": {"core"},
     # A client of the sampler that shares the derivation of its seeds.
     "openai_front": {"core", "data", "sampler", "v1"},
 }

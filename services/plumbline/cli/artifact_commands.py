@@ -1,4 +1,4 @@
-"""`artifacts`: look at, copy and verify what the store holds."""
+"""`artifacts`: put into the store, look at, copy and verify what it holds."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from plumbline.cli.console import Json, emit, load_settings, say, short, show_table
-from plumbline.core.errors import AlreadyExistsError
+from plumbline.core.errors import AlreadyExistsError, InvalidInputError
 
 if TYPE_CHECKING:
     from plumbline.core.artifacts import Artifact, ArtifactStore
@@ -18,10 +18,11 @@ Reference = Annotated[str, typer.Argument(help="An artifact id or a tag.")]
 
 
 def register(app: typer.Typer) -> None:
-    group = typer.Typer(help="List, show, get and verify artifacts.", no_args_is_help=True)
+    group = typer.Typer(help="List, show, get, put and verify artifacts.", no_args_is_help=True)
     group.command("list")(list_artifacts)
     group.command("show")(show_artifact)
     group.command("get")(get_artifact)
+    group.command("put")(put_artifact)
     group.command("verify")(verify_artifact)
     group.command("tag")(tag_artifact)
     app.add_typer(group, name="artifacts", rich_help_panel="Platform")
@@ -89,6 +90,26 @@ def get_artifact(
     """Copy an artifact's files into a directory; every byte is verified."""
     artifact_id = copy_files(open_store(), reference, out)
     emit({"artifact": artifact_id, "directory": str(out)}) if json_output else say(str(out))
+
+
+def put_artifact(
+    path: Annotated[Path, typer.Argument(help="A file or a directory of this machine.")],
+    kind: Annotated[str, typer.Option(help="What it is, for example policy or preferences.")],
+    tag: Annotated[str | None, typer.Option(help="For example policy/mine@latest.")] = None,
+    json_output: Json = False,
+) -> None:
+    """Store a local file or directory as an artifact; a job would take it in the same way."""
+    from plumbline.core.artifacts import KINDS
+    from plumbline.core.local_inputs import import_path
+
+    if kind not in KINDS:
+        raise InvalidInputError(f"kind {kind!r} is unknown; accepted: {', '.join(sorted(KINDS))}")
+    store = open_store()
+    artifact = import_path(f"path:{path.expanduser().absolute()}", [kind], store=store)
+    if tag is not None:
+        store.tag(tag, artifact.id)
+    stored = {"artifact": artifact.id, "kind": artifact.kind, "tag": tag}
+    emit(stored) if json_output else say(f"{artifact.kind} {artifact.id}")
 
 
 def verify_artifact(reference: Reference, json_output: Json = False) -> None:

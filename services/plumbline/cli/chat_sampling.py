@@ -8,7 +8,7 @@ from typing import Any
 
 from pydantic import Field
 
-from plumbline.cli.console import reference
+from plumbline.cli.console import served_reference
 from plumbline.core.errors import InvalidInputError, ServiceUnavailableError
 from plumbline.core.validation import FrozenConfig
 from plumbline.data.records import Message
@@ -121,7 +121,7 @@ class ChatSampler:
             NotFoundError: no such policy.
             FailedPreconditionError: none is named and the sampler has no default.
         """
-        asked = reference(name) if name else ""
+        asked = served_reference(name) if name else ""
         found = self._stub.GetPolicy(
             sampler_pb2.GetPolicyRequest(policy=asked),
             timeout=LOAD_TIMEOUT_S,

@@ -6,6 +6,7 @@ Results go to stdout, everything else to stderr. With `--json`, stdout holds JSO
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from plumbline.core.errors import ConfigError, InvalidInputError
+from plumbline.core.errors import ConfigError, FailedPreconditionError, InvalidInputError
 
 if TYPE_CHECKING:
     from plumbline.core.settings import Settings
@@ -30,10 +31,22 @@ Out = Annotated[Path | None, typer.Option("--out", "-o", help="Copy the result's
 
 
 def load_settings() -> Settings:
-    """Settings of this shell, without addresses that a killed stack left behind."""
+    """Settings of the context in force; of this machine, without addresses that a killed stack
+    left behind.
+
+    Raises:
+        NotFoundError: there is no context of that name.
+        PlumblineError: the context's cluster cannot be reached.
+    """
+    from plumbline.cli.contexts.config import chosen_context
     from plumbline.cli.embedded.state import StackPaths, forget_killed_stack
     from plumbline.core.settings import Settings
 
+    chosen = chosen_context(os.environ)
+    if chosen is not None:
+        from plumbline.cli.contexts.settings import context_settings
+
+        return context_settings(*chosen, os.environ)
     settings = Settings.from_environment()
     if forget_killed_stack(StackPaths(settings.state_dir.absolute())):
         return Settings.from_environment()
@@ -154,6 +167,26 @@ def reference(text: str) -> str:
     if path.exists():
         return f"path:{path.absolute()}"
     return text
+
+
+def served_reference(text: str) -> str:
+    """A reference that a running service opens.
+
+    Raises:
+        FailedPreconditionError: a path of this machine, which the services of the context in force
+            cannot read.
+    """
+    from plumbline.cli.contexts.config import chosen_context
+
+    found = reference(text)
+    chosen = chosen_context(os.environ)
+    if chosen is not None and found.startswith("path:"):
+        raise FailedPreconditionError(
+            f"{text} is on this machine, where the services of context {chosen[0]!r} cannot read "
+            "it; store it with `plumbline artifacts put PATH --kind KIND` and name the artifact",
+            reason="LOCAL_PATH",
+        )
+    return found
 
 
 def references(inputs: Mapping[str, str]) -> dict[str, list[str]]:

@@ -9,7 +9,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from plumbline.cli.console import Json, emit, load_settings, read_text, reference, say, show_table
+from plumbline.cli.console import (
+    Json,
+    emit,
+    load_settings,
+    read_text,
+    say,
+    served_reference,
+    show_table,
+)
 
 if TYPE_CHECKING:
     from plumbline.v1 import retriever_pb2
@@ -68,7 +76,7 @@ def check_factuality(
         kinds=[retriever_pb2.ClaimKind.Value(f"CLAIM_KIND_{k.name}") for k in kind or ()],
         documents=[_document(path) for path in evidence or ()],
         corpus=corpus,
-        policy=reference(policy) if policy else "",
+        policy=served_reference(policy) if policy else "",
         claims=claim or (),
         assertions=assertion or (),
     )

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from plumbline.cli.console import load_settings, reference, say
+from plumbline.cli.console import load_settings, say, served_reference
 from plumbline.core.errors import FailedPreconditionError
 
 
@@ -43,7 +43,7 @@ def serve_openai(
     settings = settings.model_copy(update={"listens": {**settings.listens, SERVICE: listen}})
     config = configured_front(os.environ)
     if policy:
-        config = config.model_copy(update={"default_policy": reference(policy)})
+        config = config.model_copy(update={"default_policy": served_reference(policy)})
     scheme = "http" if settings.tls_cert is None else "https"
     with with_local_services(settings, () if target else ("sampler",)) as equipped:
         serve_front(

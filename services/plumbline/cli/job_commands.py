@@ -19,6 +19,14 @@ from plumbline.cli.console import (
     say,
     show_table,
 )
+from plumbline.cli.execution_options import (
+    Executor,
+    Nodes,
+    Pool,
+    RanksPerNode,
+    chosen_execution,
+    describe_execution,
+)
 from plumbline.core.errors import InvalidInputError, NotFoundError
 
 if TYPE_CHECKING:
@@ -52,6 +60,10 @@ def submit(
         str, typer.Option(help="The same id with the same body makes one job.")
     ] = "",
     wait: Annotated[bool, typer.Option("--wait", help="Follow the job to its end.")] = False,
+    executor: Executor = "",
+    nodes: Nodes = 1,
+    ranks_per_node: RanksPerNode = 1,
+    pool: Pool = "",
     json_output: Json = False,
 ) -> None:
     """Queue one stage on the running platform."""
@@ -64,6 +76,7 @@ def submit(
         read_configuration(config, sets),
         references(assignments(input_, option="--input")),
         request_id=request_id,
+        execution=chosen_execution(executor, nodes, ranks_per_node, pool),
     )
     if wait:
         job = follow_job(settings, job.id)
@@ -99,6 +112,8 @@ def jobs(
         for job in found
     ]
     show_table("jobs", ("job", "stage", "state", "progress", "attempts", "why"), rows)
+    if job_id is not None and found[0].spec.HasField("execution"):
+        say(f"runs as {_execution(found[0])}")
 
 
 def logs(
@@ -108,17 +123,16 @@ def logs(
     lines: Annotated[int, typer.Option("--lines", "-n", min=1, help="How many of the last.")] = 100,
     json_output: Json = False,
 ) -> None:
-    """Show the end of a log: of a job, of a part of the stack, or of every job of a run."""
-    from plumbline.cli.embedded.state import log_tail
-
-    found = _log_files(load_settings(), name)
+    """Show the end of a log: of a job, of a part of the stack, or of every job of a run. On a
+    cluster: of the pods of a component, or of those that a job's training was launched in."""
+    found = _logs(load_settings(), name, lines)
     if json_output:
-        emit([{"name": title, "log": log_tail(path, lines)} for title, path in found])
+        emit([{"name": title, "log": text} for title, text in found])
         return
-    for title, path in found:
+    for title, text in found:
         if len(found) > 1:
             say(f"==> {title} <==")
-        typer.echo(log_tail(path, lines))
+        typer.echo(text)
 
 
 def stages(json_output: Json = False) -> None:
@@ -140,6 +154,7 @@ def stages(json_output: Json = False) -> None:
                         for name, spec in stage.inputs.items()
                     },
                     "output": stage.output_kind,
+                    "runs_on_ranks": bool(stage.ranks),
                     "config": stage.config.model_json_schema(),
                 }
                 for stage in STAGES.values()
@@ -158,9 +173,21 @@ def stages(json_output: Json = False) -> None:
     show_table("stages", ("stage", "inputs", "makes", "what it does"), rows)
 
 
+def _logs(settings: Settings, name: str, lines: int) -> list[tuple[str, str]]:
+    """Titles and ends of logs: files of this machine, or those of a cluster's pods."""
+    from plumbline.cli.contexts.settings import ContextSettings
+    from plumbline.cli.embedded.state import log_tail
+
+    if isinstance(settings, ContextSettings):
+        from plumbline.cli.contexts.pods import pod_logs
+
+        return pod_logs(settings, name, lines, _jobs_of_run(settings, name))
+    return [(title, log_tail(path, lines)) for title, path in _log_files(settings, name)]
+
+
 def _log_files(settings: Settings, name: str) -> list[tuple[str, Path]]:
     from plumbline.cli.embedded.state import StackPaths
-    from plumbline.core.job_runner import job_log_path
+    from plumbline.core.job_log import job_log_path
 
     if not name.replace("-", "").isalnum():
         raise InvalidInputError(f"{name!r} is neither a job, a run nor a part of the stack")
@@ -223,9 +250,16 @@ def describe(job: jobs_pb2.Job) -> dict[str, Any]:
         },
         "config": config_from_wire(job.spec.config),
         "inputs": {name: list(found.artifacts) for name, found in job.spec.inputs.items()},
+        "execution": describe_execution(job.spec.execution),
         "labels": dict(job.labels),
         "metrics": dict(job.metrics),
     }
+
+
+def _execution(job: jobs_pb2.Job) -> str:
+    from plumbline.core.job_service import execution_from_wire
+
+    return execution_from_wire(job.spec.execution).describe()
 
 
 def _progress(job: jobs_pb2.Job) -> str:

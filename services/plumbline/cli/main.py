@@ -5,7 +5,9 @@ Everything heavy is imported inside the commands, so that `plumbline --help` ans
 
 from __future__ import annotations
 
+import os
 import sys
+from typing import Annotated
 
 import typer
 
@@ -13,6 +15,8 @@ from plumbline.cli import (
     analysis_commands,
     artifact_commands,
     chat_commands,
+    check_commands,
+    context_commands,
     corpus_commands,
     curation_commands,
     factuality_commands,
@@ -30,6 +34,7 @@ from plumbline.cli import (
     values_commands,
 )
 from plumbline.cli.console import say
+from plumbline.cli.contexts import CONTEXT_VARIABLE
 from plumbline.core.errors import InvalidInputError, NotFoundError, PlumblineError
 
 app = typer.Typer(
@@ -45,6 +50,8 @@ for module in (
     run_commands,
     job_commands,
     artifact_commands,
+    check_commands,
+    context_commands,
     corpus_commands,
     curation_commands,
     filter_commands,
@@ -61,6 +68,21 @@ for module in (
     reward_commands,
 ):
     module.register(app)
+
+
+@app.callback()
+def choose_context(
+    context: Annotated[
+        str,
+        typer.Option(
+            metavar="NAME",
+            help="The platform to talk to: `local`, or one of `plumbline context list`.",
+        ),
+    ] = "",
+) -> None:
+    """Align language models with values: pipelines, services and jobs."""
+    if context:
+        os.environ[CONTEXT_VARIABLE] = context
 
 
 def main() -> None:

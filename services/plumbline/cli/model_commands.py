@@ -17,6 +17,7 @@ from plumbline.cli.console import (
     read_configuration,
     read_text,
     reference,
+    served_reference,
     show_table,
 )
 from plumbline.core.errors import InvalidInputError
@@ -64,7 +65,7 @@ def sample(
         template=_parse_template(template),
     )
     with service_client("sampler", load_settings()) as client:
-        rollouts = sample_rollouts(client, reference(policy), prompts, request, seed=seed)
+        rollouts = sample_rollouts(client, served_reference(policy), prompts, request, seed=seed)
     if json_output:
         emit(
             [
@@ -105,7 +106,7 @@ def score(
     pairs = _read_pairs(file, prompt, response)
     given = {"helpfulness": helpfulness, "safety": safety}
     heads = head or [name for name, model in given.items() if model] or ["helpfulness"]
-    models = {name: reference(model) if model else "" for name, model in given.items()}
+    models = {name: served_reference(model) if model else "" for name, model in given.items()}
     with service_client("reward", load_settings()) as client:
         scores = score_pairs(
             client,

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from plumbline.cli.console import Json, emit, load_settings, reference, say, short
+from plumbline.cli.console import Json, emit, load_settings, say, served_reference, short
 from plumbline.cli.value_filters import (
     AsOf,
     Audience,
@@ -78,7 +78,7 @@ def respond(
 
     request = retriever_pb2.RespondRequest(
         knowledge_base=knowledge_base,
-        policy=reference(policy),
+        policy=served_reference(policy),
         prompt=types_pb2.Prompt(
             messages=[types_pb2.Message(role=types_pb2.ROLE_USER, content=prompt)]
         ),

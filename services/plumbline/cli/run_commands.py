@@ -24,8 +24,10 @@ from plumbline.cli.console import (
     short,
     show_table,
 )
+from plumbline.cli.execution_options import describe_execution
 from plumbline.core.errors import (
     CancelledError,
+    FailedPreconditionError,
     NotFoundError,
     ServiceUnavailableError,
     UnavailableError,
@@ -84,15 +86,15 @@ def plan(pipeline: PipelineFile, param: Params = None, json_output: Json = False
     settings = load_settings()
     if settings.target("pipeline"):
         with _pipeline_client(settings) as client:
-            planned = client.CreateRun(_create_request(submission, plan_only=True)).run
+            request = _create_request(_reachable(submission, settings), plan_only=True)
+            planned = client.CreateRun(request).run
     else:
         planned = _planned_here(submission, settings)
     if json_output:
         emit({"pipeline": planned.pipeline, "stages": [_plan_row(s) for s in planned.stages]})
         return
     rows = [
-        (stage.name, stage.uses, "cached" if stage.cached else "will run", short(stage.artifact))
-        for stage in planned.stages
+        (stage.name, stage.uses, _planned(stage), short(stage.artifact)) for stage in planned.stages
     ]
     show_table(f"plan of {planned.pipeline}", ("stage", "operation", "plan", "artifact"), rows)
 
@@ -237,7 +239,17 @@ def _plan_row(stage: pipeline_pb2.StageRun) -> dict[str, Any]:
         "cached": stage.cached,
         "artifact": stage.artifact or None,
         "depends_on": list(stage.depends_on),
+        "execution": describe_execution(stage.execution),
     }
+
+
+def _planned(stage: pipeline_pb2.StageRun) -> str:
+    from plumbline.core.job_service import execution_from_wire
+
+    if stage.cached:
+        return "cached"
+    ranks = execution_from_wire(stage.execution).describe()
+    return f"will run as {ranks}" if stage.HasField("execution") else "will run"
 
 
 def _run(submission: Submission, *, json_output: bool, no_up: bool, detach: bool) -> None:
@@ -296,7 +308,15 @@ def _create_request(
     return request
 
 
+def _reachable(submission: Submission, settings: Settings) -> Submission:
+    """The submission with its local files in the store of the context in force, if one is."""
+    from plumbline.cli.contexts.uploads import stored_pipeline
+
+    return Submission(*stored_pipeline(settings, submission.pipeline_yaml, submission.params))
+
+
 def _create(settings: Settings, submission: Submission) -> str:
+    submission = _reachable(submission, settings)
     with _pipeline_client(settings) as client:
         run_id = str(client.CreateRun(_create_request(submission)).run.id)
     _remember(settings, run_id, submission)
@@ -369,7 +389,12 @@ def _watch(settings: Settings, run_id: str) -> Iterator[pipeline_pb2.Run]:
 def _finish(final: pipeline_pb2.Run, settings: Settings, json_output: bool) -> None:
     from plumbline.cli.run_summary import save_report, show_metrics, show_stages
 
-    report = save_report(final, settings)
+    try:
+        report = save_report(final, settings)
+    except FailedPreconditionError as error:
+        # The run is over and told below; only its report stays where it is.
+        say(error.message)
+        report = None
     if json_output:
         emit(summary(final))
     else:

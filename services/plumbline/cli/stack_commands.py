@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -9,8 +10,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from plumbline.cli.console import Json, emit, load_settings, say, seconds, show_table
+from plumbline.core.errors import FailedPreconditionError
 
 if TYPE_CHECKING:
+    from plumbline.cli.contexts.settings import ContextSettings
     from plumbline.cli.embedded.state import ChildStatus, StackStatus
 
 
@@ -52,10 +55,16 @@ def down(json_output: Json = False) -> None:
 
 
 def status(json_output: Json = False) -> None:
-    """Show every part of the stack: address, memory, restarts and the last crash."""
+    """Show every part of the stack: address, memory, restarts and the last crash. On a cluster:
+    every pod of the release."""
+    from plumbline.cli.contexts.settings import ContextSettings
     from plumbline.cli.embedded import control
 
-    current = control.current_status(state_directory())
+    settings = load_settings()
+    if isinstance(settings, ContextSettings):
+        _show_pods(settings, json_output)
+        return
+    current = control.current_status(settings.state_dir.absolute())
     if json_output:
         emit(describe(current) if current else {"state": "stopped", "children": []})
     elif current is None:
@@ -67,8 +76,19 @@ def status(json_output: Json = False) -> None:
 
 
 def state_directory() -> Path:
-    """The absolute state directory of this shell."""
+    """The absolute state directory of this shell.
 
+    Raises:
+        FailedPreconditionError: a context is in force, whose platform is not on this machine.
+    """
+    from plumbline.cli.contexts.config import chosen_context
+
+    chosen = chosen_context(os.environ)
+    if chosen is not None:
+        raise FailedPreconditionError(
+            f"the stack of this machine is asked for, but the context in force is {chosen[0]!r}; "
+            "accepted: `plumbline --context local ...`, or `plumbline context use local` before"
+        )
     return load_settings().state_dir.absolute()
 
 
@@ -126,6 +146,21 @@ def _show(current: StackStatus) -> None:
     for child in current.children:
         if child.last_crash:
             say(f"\nend of {child.name}'s log before its last crash:\n{child.last_crash['log']}")
+
+
+def _show_pods(settings: ContextSettings, json_output: bool) -> None:
+    from plumbline.cli.contexts.pods import pod_states
+
+    rows = pod_states(settings)
+    if json_output:
+        emit({"release": str(settings.release), "pods": rows})
+    else:
+        columns = ("component", "pod", "state", "restarts", "node")
+        show_table(str(settings.release), columns, [tuple(row.values()) for row in rows])
+    # Pods that have done their work, as those of tests and of training, or are being replaced.
+    well = ("ready", "Succeeded", "Terminating")
+    if not rows or any(row["state"] not in well for row in rows):
+        raise typer.Exit(1)
 
 
 def _uptime_s(child: ChildStatus) -> float:

@@ -8,10 +8,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from plumbline.cli.console import emit, load_settings, say
+from plumbline.cli.execution_options import refuse_without_platform
 from plumbline.core.errors import ConfigError, FailedPreconditionError
 
 if TYPE_CHECKING:
     from plumbline.core.artifacts import Artifact
+    from plumbline.core.execution import Execution
     from plumbline.core.settings import Settings
     from plumbline.v1 import jobs_pb2
 
@@ -25,13 +27,16 @@ def run_verb(
     out: Path | None = None,
     tag: str | None = None,
     json_output: bool = False,
+    execution: Execution | None = None,
 ) -> Artifact:
     """Run a stage wherever it can run, tell about its artifact, and copy it out if asked.
 
     Args:
         services: what the stage calls; started in this process where no platform runs.
+        execution: where its job runs.
     Raises:
-        FailedPreconditionError: the job failed; the message is its `why`.
+        FailedPreconditionError: the job failed; the message is its `why`. Or no platform runs,
+            and more than this process was asked for.
     """
     from plumbline.cli.artifact_commands import copy_files
     from plumbline.core.artifacts import open_configured_store
@@ -39,9 +44,12 @@ def run_verb(
     settings = load_settings()
     store = open_configured_store(settings)
     if settings.target("jobs"):
-        job = follow_job(settings, create_job(settings, stage, config, inputs).id)
+        created = create_job(settings, stage, config, inputs, execution=execution)
+        job = follow_job(settings, created.id)
         artifact, cached = store.get(_result(job)), False
     else:
+        if execution is not None:
+            refuse_without_platform(execution)
         artifact, cached = run_here(stage, config, inputs, settings, services)
     if tag is not None:
         store.tag(tag, artifact.id)
@@ -104,8 +112,12 @@ def create_job(
     inputs: Mapping[str, Sequence[str]],
     *,
     request_id: str = "",
+    execution: Execution | None = None,
 ) -> jobs_pb2.Job:
-    """Queue a stage on the running platform."""
+    """Queue a stage on the running platform; local files go to its store first where it is that
+    of a context."""
+    from plumbline.cli.contexts.uploads import stored_inputs
+    from plumbline.core.job_service import execution_to_wire
     from plumbline.core.rpc import connect
     from plumbline.v1 import jobs_pb2
 
@@ -113,8 +125,9 @@ def create_job(
         stage=stage,
         inputs={
             name: jobs_pb2.InputReferences(artifacts=references)
-            for name, references in inputs.items()
+            for name, references in stored_inputs(settings, stage, inputs).items()
         },
+        execution=execution_to_wire(execution) if execution else None,
     )
     spec.config.update(dict(config))
     request = jobs_pb2.CreateJobRequest(request_id=request_id, spec=spec)

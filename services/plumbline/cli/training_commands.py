@@ -15,6 +15,7 @@ from plumbline.cli.console import (
     read_configuration,
     references,
 )
+from plumbline.cli.execution_options import Executor, Nodes, Pool, RanksPerNode, chosen_execution
 from plumbline.cli.job_commands import Inputs
 
 
@@ -31,6 +32,10 @@ def train(
     config: ConfigFile = None,
     tag: Annotated[str | None, typer.Option(help="Tag what was trained.")] = None,
     out: Out = None,
+    executor: Executor = "",
+    nodes: Nodes = 1,
+    ranks_per_node: RanksPerNode = 1,
+    pool: Pool = "",
     json_output: Json = False,
 ) -> None:
     """Train a policy or a reward model: `train sft -i base=DIR -i conversations=FILE`."""
@@ -43,4 +48,5 @@ def train(
         out=out,
         tag=tag,
         json_output=json_output,
+        execution=chosen_execution(executor, nodes, ranks_per_node, pool),
     )

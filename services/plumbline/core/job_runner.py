@@ -1,29 +1,35 @@
-"""Runs one job: takes its lease, starts its process, watches both, and records what came of it."""
+"""Runs one job: takes its lease, starts its attempt, watches both, and records what came of it.
+
+What an attempt runs as, a process of this machine or pods of a cluster, is an `Executor`'s matter.
+"""
 
 from __future__ import annotations
 
 import contextlib
-import json
 import logging
-import os
-import signal
-import subprocess
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
+from enum import Enum, auto
 from typing import TypeVar
 
 from prometheus_client import Counter, Gauge
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from plumbline.core.errors import BrokerUnavailableError, ConflictError, NotFoundError
+from plumbline.core.errors import (
+    BrokerUnavailableError,
+    ConflictError,
+    FailedPreconditionError,
+    NotFoundError,
+    PlumblineError,
+)
+from plumbline.core.execution import Execution
+from plumbline.core.executors import Attempt, Executor
 from plumbline.core.jobs import PARENT_LABEL, Job, JobState, JobStore, Lease
 from plumbline.core.process_identity import lease_owner
-from plumbline.core.settings import Settings
-from plumbline.core.stage_outcome import TRACE_HEADERS_VARIABLE, Outcome, Verdict
-from plumbline.core.telemetry import bind_log_context, outgoing_headers
+from plumbline.core.stage_outcome import Outcome, Verdict, outcome_of_error
+from plumbline.core.telemetry import bind_log_context
 
 T = TypeVar("T")
 
@@ -51,6 +57,9 @@ class WorkerConfig(BaseModel):
     """Between SIGTERM and SIGKILL of a job's processes."""
     broker_patience_s: float = Field(600.0, ge=0)
     """How long a finished job's outcome is held for a broker that does not answer."""
+    exit_when_idle_s: float = Field(0.0, ge=0)
+    """End after so long without a job; 0 means never. For workers that an autoscaler starts per
+    message."""
     attempt_cap: int = Field(3, ge=1)
     unavailable_cap: int = Field(20, ge=0)
 
@@ -72,6 +81,14 @@ class JobMessages:
     send_advance: Callable[[str], None]
 
 
+class _End(Enum):
+    ENDED = auto()
+    STOPPED = auto()
+    """By this worker: the job was cancelled, or the worker shuts down."""
+    LET_GO = auto()
+    """The worker shuts down, and the attempt goes on."""
+
+
 class JobRunner:
     """Runs jobs of one worker; `run` may be called from several threads."""
 
@@ -80,19 +97,26 @@ class JobRunner:
         jobs: JobStore,
         messages: JobMessages,
         *,
-        settings: Settings,
+        executors: Mapping[str, Executor],
+        default_executor: str,
         config: WorkerConfig,
         name: str,
-        stage_command: Sequence[str],
     ) -> None:
+        """
+        Args:
+            executors: by the names that a job's `execution` may say.
+            default_executor: of jobs that name none.
+        """
         self._jobs = jobs
         self._messages = messages
-        self._settings = settings
+        self._executors = executors
+        self._default_executor = default_executor
         self._config = config
         self._name = name
-        self._stage_command = list(stage_command)
         self._draining_since: float | None = None
-        self._processes: set[StageProcess] = set()
+        self._attempts: set[Attempt] = set()
+        self._running = 0
+        self._idle_since = time.monotonic()
         self._lock = threading.Lock()
 
     def drain(self) -> None:
@@ -100,83 +124,169 @@ class JobRunner:
         self._draining_since = self._draining_since or time.monotonic()
 
     def kill_all(self) -> None:
-        """Kill every job's processes; their leases run out."""
+        """End every attempt that cannot go on alone; the leases run out."""
         with self._lock:
-            for process in self._processes:
-                process.kill()
+            for attempt in self._attempts:
+                if not attempt.detach():
+                    attempt.kill()
+
+    def idle_s(self) -> float:
+        """How long this worker has been without a job; 0 while it has one."""
+        with self._lock:
+            return 0.0 if self._running else time.monotonic() - self._idle_since
 
     def run(self, job_id: str) -> None:
         """Run a job to its end, or leave at once when it is not ours to run."""
-        try:
-            lease = self._jobs.acquire(job_id, lease_owner(self._name), self._config.lease_ttl_s)
-        except NotFoundError as error:
-            logger.warning("message dropped: %s", error)
-            return
-        if lease is None:
-            logger.info("job %s is not for this delivery: it ended, is held or is not due", job_id)
-            return
-        with bind_log_context(job_id=job_id), _RUNNING.track_inprogress():
+        with self._counted():
             try:
-                self._run_leased(lease)
-            except ConflictError as error:
-                logger.warning("%s", error)
+                owner = lease_owner(self._name)
+                lease = self._jobs.acquire(job_id, owner, self._config.lease_ttl_s)
+            except NotFoundError as error:
+                logger.warning("message dropped: %s", error)
+                return
+            if lease is None:
+                logger.info("job %s is not for this delivery: it ended, is held or early", job_id)
+                return
+            with bind_log_context(job_id=job_id), _RUNNING.track_inprogress():
+                try:
+                    self._run_leased(lease)
+                except ConflictError as error:
+                    logger.warning("%s", error)
+
+    @contextlib.contextmanager
+    def _counted(self) -> Iterator[None]:
+        with self._lock:
+            self._running += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._running -= 1
+                self._idle_since = time.monotonic()
 
     def _run_leased(self, lease: Lease) -> None:
         job = self._jobs.get(lease.job_id)
         logger.info("attempt %d of stage %s", lease.attempt, job.kind)
         try:
-            process = StageProcess.start(self._stage_command, lease, self._settings)
-        except OSError as error:
-            why = f"the job's process did not start: {error}"
-            self._follow_up(job, self._jobs.release_for_retry(lease, why), Verdict.CRASHED)
+            attempt = self._start(job, lease)
+        except (BrokerUnavailableError, ConflictError):
+            raise  # nothing of the job's own is wrong, and the record decides whose it is
+        except PlumblineError as error:
+            self._conclude(job, lease, outcome_of_error(error), _End.ENDED)
             return
         with self._lock:
-            self._processes.add(process)
+            self._attempts.add(attempt)
         try:
-            stopped = self._watch(process, lease)
+            end, outcome = self._follow(attempt, lease)
         finally:
-            process.kill()
             with self._lock:
-                self._processes.discard(process)
-        outcome = process.outcome()
-        _ATTEMPTS.labels(job.kind, outcome.verdict).inc()
-        logger.info("attempt %d: %s, %s", lease.attempt, outcome.verdict, outcome.why)
-        state = self._with_patience(lambda: self._record(lease, outcome, stopped=stopped))
+                self._attempts.discard(attempt)
+        self._conclude(job, lease, outcome, end)
+
+    def _start(self, job: Job, lease: Lease) -> Attempt:
+        name = Execution.of(job.spec).executor or self._default_executor
+        executor = self._executors.get(name)
+        if executor is None:
+            raise FailedPreconditionError(
+                f"executor={name!r} was asked for, and this worker has none; accepted: "
+                f"{', '.join(self._executors)} (PLUMBLINE_EXECUTOR sets a worker up)"
+            )
+        # The name is in the record before anything exists by it: the attempt's own processes look
+        # for it there, and so does whoever takes over.
+        place = executor.place(job, lease)
+        if place != job.follows:
+            self._jobs.follow(lease, place)
+        return executor.start(job, lease)
+
+    def _follow(self, attempt: Attempt, lease: Lease) -> tuple[_End, Outcome]:
+        """Watch an attempt to its end, and leave nothing of it that nobody follows."""
+        try:
+            end = self._watch(attempt, lease)
+        # Whatever went wrong here, the lease included: an attempt that can goes on for another.
+        except BaseException:
+            if not attempt.detach():
+                attempt.kill()
+            raise
+        if end is _End.LET_GO:
+            return end, Outcome(verdict=Verdict.CANCELLED, why="the worker was stopped")
+        attempt.kill()
+        outcome = attempt.outcome()
+        if end is _End.ENDED and outcome.verdict is Verdict.STOPPED:
+            outcome = outcome.model_copy(update={"verdict": Verdict.CRASHED})
+        return end, outcome
+
+    def _conclude(self, job: Job, lease: Lease, outcome: Outcome, end: _End) -> None:
+        if end is not _End.LET_GO:
+            _ATTEMPTS.labels(job.kind, outcome.verdict).inc()
+            logger.info("attempt %d: %s, %s", lease.attempt, outcome.verdict, outcome.why)
+        state = self._with_patience(lambda: self._record(lease, outcome, end))
         self._follow_up(job, state, outcome.verdict)
 
-    def _watch(self, process: StageProcess, lease: Lease) -> bool:
-        """Renew the lease until the process ends; returns whether this worker stopped it.
+    def _watch(self, attempt: Attempt, lease: Lease) -> _End:
+        """Renew the lease until the attempt ends.
 
         Raises:
-            ConflictError: the lease was lost; the process is killed by the caller.
+            ConflictError: the lease was lost.
         """
-        while not process.wait(self._config.renew_period_s):
-            try:
-                cancelled = self._jobs.renew(lease, self._config.lease_ttl_s)
-            except BrokerUnavailableError as error:
-                # The fencing token decides, once the broker is back, whether the job is still ours.
-                logger.warning("lease not renewed: %s", error)
-                cancelled = False
-            if cancelled or self._must_stop():
-                process.terminate(self._config.terminate_grace_s)
-                return True
-        return False
+        told: str | None = None
+        while not attempt.wait(self._config.renew_period_s):
+            cancelled = self._renewed(lease)
+            if cancelled:
+                self._terminate(attempt, lease)
+                return _End.STOPPED
+            if self._draining_since is not None and attempt.detach():
+                return _End.LET_GO
+            if self._must_stop():
+                self._terminate(attempt, lease)
+                return _End.STOPPED
+            told = self._explained(attempt, lease, told)
+        return _End.ENDED
+
+    def _terminate(self, attempt: Attempt, lease: Lease) -> None:
+        """End an attempt; the lease is kept until nothing of it runs any more."""
+        attempt.terminate(self._config.terminate_grace_s)
+        while not attempt.wait(self._config.renew_period_s):
+            self._renewed(lease)
+            if self._draining_since is not None and attempt.detach():
+                return
+
+    def _renewed(self, lease: Lease) -> bool:
+        """Keep the lease; returns whether cancellation was requested."""
+        try:
+            return self._jobs.renew(lease, self._config.lease_ttl_s)
+        except BrokerUnavailableError as error:
+            # The fencing token decides, once the broker is back, whether the job is still ours.
+            logger.warning("lease not renewed: %s", error)
+            return False
+
+    def _explained(self, attempt: Attempt, lease: Lease, told: str | None) -> str | None:
+        """Put what is new about the attempt into the record; returns what this now says."""
+        why = attempt.why()
+        if why is None or why == told:
+            return told
+        try:
+            self._jobs.explain(lease, why)
+        except BrokerUnavailableError as error:
+            logger.warning("not recorded: %s: %s", why, error)
+            return told
+        return why
 
     def _must_stop(self) -> bool:
         since = self._draining_since
         return since is not None and time.monotonic() - since >= self._config.soft_shutdown_s
 
-    def _record(self, lease: Lease, outcome: Outcome, *, stopped: bool) -> JobState:
+    def _record(self, lease: Lease, outcome: Outcome, end: _End) -> JobState:
         if outcome.verdict is Verdict.SUCCEEDED:
             self._jobs.succeed(lease, outcome.artifact, why=outcome.why)
             return JobState.SUCCEEDED
         if outcome.verdict is Verdict.WAITING:
             return self._jobs.await_jobs(lease, outcome.waiting_for)
-        if stopped and self._jobs.cancel_requested(lease.job_id):
+        if end is _End.STOPPED and self._jobs.cancel_requested(lease.job_id):
             self._jobs.confirm_cancelled(lease)
             return JobState.CANCELLED
-        if stopped:
-            why = f"Worker {self._name} was stopped; waiting for another"
+        if end is not _End.ENDED:
+            goes_on = "; the attempt goes on" if end is _End.LET_GO else ""
+            why = f"Worker {self._name} was stopped{goes_on}; waiting for another"
             return self._jobs.release_for_retry(lease, why, cause="stopped")
         if outcome.verdict is Verdict.FAILED:
             self._jobs.fail(lease, outcome.why, outcome.code)
@@ -235,106 +345,3 @@ class JobRunner:
                     raise
                 logger.warning("outcome held back: %s", error)
                 time.sleep(min(1.0, self._config.renew_period_s))
-
-
-class StageProcess:
-    """The operating system's side of one attempt."""
-
-    def __init__(self, process: subprocess.Popen[bytes], outcome_path: Path) -> None:
-        self._process = process
-        self._outcome_path = outcome_path
-
-    @classmethod
-    def start(cls, command: Sequence[str], lease: Lease, settings: Settings) -> StageProcess:
-        """Start an attempt in a process group of its own, with its output in the job's log."""
-        outcome_path = settings.scratch_dir / f"job-{lease.job_id}-{lease.fencing_token}.json"
-        outcome_path.parent.mkdir(parents=True, exist_ok=True)
-        log_path = job_log_path(settings, lease.job_id)
-        log_path.parent.mkdir(parents=True, exist_ok=True)
-        arguments = [
-            *command,
-            lease.job_id,
-            f"--owner={lease.owner}",
-            f"--fencing-token={lease.fencing_token}",
-            f"--attempt={lease.attempt}",
-            f"--outcome={outcome_path}",
-        ]
-        with log_path.open("ab") as log:
-            header = {"event": "attempt", "job_id": lease.job_id, "attempt": lease.attempt}
-            log.write(json.dumps(header).encode() + b"\n")
-            log.flush()
-            process = subprocess.Popen(
-                arguments,
-                # The process ends when this pipe does: see stage_process.die_with_worker.
-                stdin=subprocess.PIPE,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                env={**os.environ, **_stage_environment(settings)},
-                start_new_session=True,
-            )
-        return cls(process, outcome_path)
-
-    def wait(self, timeout_s: float) -> bool:
-        """Whether the process ended within the timeout."""
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            self._process.wait(timeout_s)
-        return self._process.returncode is not None
-
-    def terminate(self, grace_s: float) -> None:
-        """Ask all processes of the attempt to end, and kill what is left after the grace."""
-        self._signal(signal.SIGTERM)
-        self.wait(grace_s)
-        self.kill()
-
-    def kill(self) -> None:
-        """Kill what is left of the attempt's processes, children of a finished one included."""
-        self._signal(signal.SIGKILL)
-        self._process.wait()
-        if self._process.stdin is not None:
-            self._process.stdin.close()
-
-    def outcome(self) -> Outcome:
-        """What the process reported, or what its end says; to be read once, after the end."""
-        reported = Outcome.read(self._outcome_path)
-        self._outcome_path.unlink(missing_ok=True)
-        return reported or Outcome(
-            verdict=Verdict.CRASHED, why=_describe_end(self._process.returncode), code="INTERNAL"
-        )
-
-    def _signal(self, number: signal.Signals) -> None:
-        # The group's id is the leader's pid, because it started a session.
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(self._process.pid, number)
-
-
-def job_log_path(settings: Settings, job_id: str) -> Path:
-    """Where a job's processes write, on the worker's machine; `plumbline logs` shows it."""
-    return settings.state_dir / "logs" / "jobs" / f"{job_id}.log"
-
-
-def _stage_environment(settings: Settings) -> Mapping[str, str]:
-    threads = str(settings.threads)
-    return {
-        "PLUMBLINE_STATE_DIR": str(settings.state_dir.absolute()),
-        "PLUMBLINE_STORE": settings.store_url,
-        "REDIS_URL": settings.redis_url or "",
-        "OMP_NUM_THREADS": threads,
-        "MKL_NUM_THREADS": threads,
-        # Threads that spin while they wait take the cores from whatever else runs here.
-        "OMP_WAIT_POLICY": os.environ.get("OMP_WAIT_POLICY", "PASSIVE"),
-        "TOKENIZERS_PARALLELISM": "false",
-        "PYTHONUNBUFFERED": "1",
-        "PYTHONFAULTHANDLER": "1",
-        TRACE_HEADERS_VARIABLE: json.dumps(outgoing_headers()),
-    }
-
-
-def _describe_end(status: int) -> str:
-    if status >= 0:
-        return f"the job's process exited with status {status} and no outcome; see the job's log"
-    try:
-        name = signal.Signals(-status).name
-    except ValueError:
-        name = "unknown"
-    hint = "; often the kernel for want of memory" if -status == signal.SIGKILL else ""
-    return f"the job's process was killed by signal {-status} ({name}{hint}); see the job's log"

@@ -7,6 +7,9 @@
 Every script works on one job and takes the keys of `KEY_NAMES`, in that order. Times are read
 from the broker, so that workers need not agree on the time of day. A writer proves that it still
 owns the job by the fencing token of its lease; a script that finds another token changes nothing.
+
+An attempt that runs outside of its worker (a Kubernetes Job) has its name in `follows`, which
+outlives the lease: whoever acquires the job next goes on with the same attempt, and is not charged.
 """
 
 from __future__ import annotations
@@ -59,6 +62,7 @@ end
 local function finish_cancelled()
   return finish('CANCELLED', 'Cancelled: ' .. get('cancel_reason'), 'CANCELLED')
 end
+local function follows() return get('follows') ~= '' end
 local function requeue(why, delay, grace)
   local due = delay > 0 and delay or grace
   set('state', 'QUEUED', 'why', why, 'lease_owner', '', 'lease_expires_at', '0',
@@ -109,21 +113,46 @@ if state == 'RUNNING' then
   if cancelling() then finish_cancelled(); return {'ended'} end
 end
 if number('not_before') > now then return {'early'} end
-if number('charged') >= tonumber(ARGV[3]) then
+if not follows() and number('charged') >= tonumber(ARGV[3]) then
   bury('Gave up after ' .. get('charged') .. ' attempts whose worker died; the last was ' ..
        string.gsub(get('lease_owner'), '#.*', ''), 'INTERNAL')
   return {'exhausted'}
 end
 -- The attempt is charged before any work, because a crash leaves nobody to charge it.
-redis.call('HINCRBY', JOB, 'charged', 1)
-local attempts = redis.call('HINCRBY', JOB, 'attempts', 1)
+if not follows() then
+  redis.call('HINCRBY', JOB, 'charged', 1)
+  redis.call('HINCRBY', JOB, 'attempts', 1)
+end
+local attempts = get('attempts')
 local token = redis.call('HINCRBY', JOB, 'fencing_token', 1)
 if get('started_at') == '' then set('started_at', stamp(now)) end
 set('state', 'RUNNING', 'lease_owner', ARGV[1],
     'lease_expires_at', stamp(now + tonumber(ARGV[2])),
     'why', 'Attempt ' .. attempts .. ' is running on ' .. string.gsub(ARGV[1], '#.*', ''))
 changed()
-return {'acquired', tostring(token), tostring(attempts)}
+return {'acquired', tostring(token), attempts}
+"""
+)
+
+FOLLOW = (
+    _PRELUDE
+    + """
+-- ARGV: token, name of what runs the attempt outside of its worker, or ''.
+-- Returns {held, cancel requested}.
+if not holds(ARGV[1]) then return {0, 0} end
+set('follows', ARGV[2])
+return {1, cancelling() and 1 or 0}
+"""
+)
+
+EXPLAIN = (
+    _PRELUDE
+    + """
+-- ARGV: token, why. Returns {held, cancel requested}; a cancellation's own reason stays.
+if not holds(ARGV[1]) then return {0, 0} end
+if cancelling() then return {1, 1} end
+if get('why') ~= ARGV[2] then set('why', ARGV[2]); changed() end
+return {1, 0}
 """
 )
 
@@ -204,15 +233,19 @@ end
 if cancelling() then return finish_cancelled() end
 local why, code, cause = ARGV[2], ARGV[3], ARGV[4]
 if cause == 'crash' then
+  set('follows', '')
   if number('charged') >= tonumber(ARGV[5]) then
     return bury('Gave up after ' .. get('charged') .. ' attempts: ' .. why, code)
   end
   return requeue('Attempt ' .. get('attempts') .. ' failed and is repeated: ' .. why,
                  0, tonumber(ARGV[8]))
 end
+-- An attempt that goes on without its worker stays charged, once.
+if cause == 'stopped' and follows() then return requeue(why, 0, tonumber(ARGV[8])) end
 -- The job is not to blame, so the attempt is not charged.
 redis.call('HINCRBY', JOB, 'charged', -1)
 if cause == 'stopped' then return requeue(why, 0, tonumber(ARGV[8])) end
+set('follows', '')
 local waits = redis.call('HINCRBY', JOB, 'unavailable', 1)
 if waits > tonumber(ARGV[6]) then
   return bury('Gave up after waiting ' .. ARGV[6] .. ' times: ' .. why, code)
@@ -234,7 +267,8 @@ end
 if cancelling() then return finish_cancelled() end
 -- Nothing went wrong, so the attempt is not charged.
 redis.call('HINCRBY', JOB, 'charged', -1)
-set('waiting_for', ARGV[2], 'done', 0, 'total', ARGV[3], 'message', 'parts of the work')
+set('waiting_for', ARGV[2], 'done', 0, 'total', ARGV[3], 'message', 'parts of the work',
+    'follows', '')
 return requeue('Waiting for ' .. ARGV[3] .. ' jobs that do parts of the work', 0,
                tonumber(ARGV[4]))
 """
@@ -259,6 +293,10 @@ REQUEUE_EXPIRED = (
 if get('state') ~= 'RUNNING' or live() then return '' end
 if cancelling() then return finish_cancelled() end
 local owner = string.gsub(get('lease_owner'), '#.*', '')
+if follows() then
+  return requeue('Worker ' .. owner .. ' stopped answering; Kubernetes Job ' .. get('follows') ..
+                 ' goes on, and another worker takes over', 0, tonumber(ARGV[2]))
+end
 if number('charged') >= tonumber(ARGV[1]) then
   return bury('Gave up after ' .. get('charged') .. ' attempts whose worker died; the last was ' ..
               owner, 'INTERNAL')

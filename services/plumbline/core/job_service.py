@@ -16,6 +16,7 @@ from google.protobuf.struct_pb2 import Struct
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from plumbline.core.errors import InvalidInputError
+from plumbline.core.execution import Execution, read_execution
 from plumbline.core.jobs import Job, JobState, JobStore
 from plumbline.core.queue import submit
 from plumbline.core.rpc import remaining_s, run_blocking
@@ -45,6 +46,7 @@ class JobService(pb_grpc.JobServiceServicer):
             inputs_from_wire(request.spec.inputs),
             request.request_id,
             dict(request.labels),
+            execution_from_wire(request.spec.execution),
         )
         return pb.CreateJobResponse(job=job_to_wire(job))
 
@@ -91,7 +93,12 @@ def job_to_wire(job: Job) -> pb.Job:
     return pb.Job(
         id=job.id,
         request_id=job.request_id,
-        spec=pb.StageSpec(stage=job.kind, config=config, inputs=inputs),
+        spec=pb.StageSpec(
+            stage=job.kind,
+            config=config,
+            inputs=inputs,
+            execution=execution_to_wire(Execution.of(job.spec)),
+        ),
         state=pb.JobState.Value(f"JOB_STATE_{job.state.value}"),
         why=job.why,
         progress=pb.JobProgress(
@@ -113,6 +120,41 @@ def config_from_wire(config: Struct) -> dict[str, Any]:
     A Struct knows only floating point, so 3 arrives as 3.0; config models and output keys see 3.
     """
     return {name: _whole(value) for name, value in MessageToDict(config).items()}
+
+
+def execution_to_wire(execution: Execution) -> pb.Execution | None:
+    """The message; None for the default, which the wire leaves out."""
+    if execution == Execution():
+        return None
+    name = f"EXECUTOR_{execution.executor.upper() or 'UNSPECIFIED'}"
+    return pb.Execution(
+        executor=pb.Executor.Value(name),
+        nodes=execution.nodes,
+        ranks_per_node=execution.ranks_per_node,
+        pool=execution.pool,
+    )
+
+
+def execution_from_wire(execution: pb.Execution) -> Execution:
+    """Where a job is to run; zeros and an absent message are the default.
+
+    Raises:
+        InvalidInputError: a value that is not accepted.
+    """
+    if execution.executor not in pb.Executor.values():
+        raise InvalidInputError(
+            f"executor={execution.executor} is unknown; accepted: {', '.join(pb.Executor.keys())}",
+            field="execution.executor",
+        )
+    name = pb.Executor.Name(execution.executor).removeprefix("EXECUTOR_").lower()
+    return read_execution(
+        {
+            "executor": "" if name == "unspecified" else name,
+            "nodes": execution.nodes or 1,
+            "ranks_per_node": execution.ranks_per_node or 1,
+            "pool": execution.pool,
+        }
+    )
 
 
 def inputs_from_wire(inputs: Mapping[str, pb.InputReferences]) -> dict[str, Sequence[str]]:

@@ -95,7 +95,7 @@ class Job:
     """Canonical error code of a job that FAILED or was CANCELLED; else empty."""
     progress: Progress
     attempts: int
-    """Deliveries that took the lease so far."""
+    """Attempts begun so far."""
     created_at: float
     started_at: float | None
     finished_at: float | None
@@ -112,6 +112,9 @@ class Job:
     """Attempts that count against the cap: not those given back, or ended to wait for parts."""
     waiting_for: tuple[str, ...] = ()
     """Jobs that do parts of the work; while they run, this one is QUEUED."""
+    follows: str = ""
+    """Name of the Kubernetes Job that runs the attempt, whoever holds the lease; empty for an
+    attempt that its worker runs itself."""
 
     @property
     def terminal(self) -> bool:
@@ -408,6 +411,28 @@ class JobStore:
             ConflictError: the lease was lost.
         """
         return self._held(lease, job_scripts.RENEW, ttl_s)
+
+    def follow(self, lease: Lease, name: str) -> bool:
+        """Note what runs the attempt outside of its worker, so that it may outlive the lease.
+
+        The next worker that acquires the job goes on with this attempt and is not charged.
+
+        Args:
+            name: of the Kubernetes Job; empty where the worker runs the attempt itself.
+        Returns:
+            whether cancellation was requested.
+        Raises:
+            ConflictError: the lease was lost.
+        """
+        return self._held(lease, job_scripts.FOLLOW, name)
+
+    def explain(self, lease: Lease, why: str) -> bool:
+        """Set a running job's reason; returns whether cancellation was requested.
+
+        Raises:
+            ConflictError: the lease was lost.
+        """
+        return self._held(lease, job_scripts.EXPLAIN, why)
 
     def report_progress(self, lease: Lease, done: int, total: int, message: str = "") -> bool:
         """Set the progress; returns whether cancellation was requested.
@@ -797,6 +822,7 @@ def _job(record: Mapping[str, str]) -> Job:
         cancel_requested=record.get("cancel_requested") == "1",
         charged_attempts=int(record.get("charged", 0)),
         waiting_for=tuple(json.loads(record.get("waiting_for") or "[]")),
+        follows=record.get("follows", ""),
     )
 
 

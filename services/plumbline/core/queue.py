@@ -32,6 +32,7 @@ from plumbline.core.broker import (
     without_password,
 )
 from plumbline.core.errors import BrokerUnavailableError, ConfigError
+from plumbline.core.execution import Execution, check_ranks, read_execution
 from plumbline.core.jobs import Job, JobStore
 from plumbline.core.settings import Settings
 from plumbline.core.stages import Stage, check_input_names
@@ -96,11 +97,14 @@ def submit(
     inputs: Mapping[str, Sequence[str]],
     request_id: str = "",
     labels: Mapping[str, str] | None = None,
+    execution: Execution | None = None,
 ) -> Job:
     """Check a stage's config and inputs, record the job and send its message.
 
+    Args:
+        execution: where it runs; what the worker was set up for, on one rank, unless given.
     Raises:
-        ConfigError: an unknown stage, a config or inputs that it does not take.
+        ConfigError: an unknown stage, a config, inputs or ranks that it does not take.
         InvalidInputError: `request_id` was used for another body.
         BrokerUnavailableError: nothing was recorded.
     """
@@ -114,7 +118,16 @@ def submit(
     parsed = parse_config(stage.config, config, where=f"stage {stage_name}")
     references = {name: list(given) for name, given in inputs.items()}
     check_input_names(stage, references)
-    spec = {"stage": stage_name, "config": parsed.model_dump(mode="json"), "inputs": references}
+    spec: dict[str, Any] = {
+        "stage": stage_name,
+        "config": parsed.model_dump(mode="json"),
+        "inputs": references,
+    }
+    if execution is not None:
+        check_ranks(stage, parsed, execution, stages)
+        # Only what was asked for, so that a body without it stays what it was.
+        if said := execution.as_spec():
+            spec["execution"] = said
     job = store.create(spec, queue=stage.queue, request_id=request_id, labels=labels)
     if not job.terminal and job.attempts == 0:
         _send_or_leave_to_reconciler(app, job)
@@ -226,7 +239,8 @@ def _register_control_tasks(app: Celery, store: JobStore, stages: Mapping[str, S
     def submit_task(kind: str, spec: Mapping[str, Any] | None = None, request_id: str = "") -> str:
         """Record a job from a script and return its id."""
         config, inputs, labels = _checked_spec(kind, spec or {})
-        return submit(store, app, stages, kind, config, inputs, request_id, labels).id
+        execution = read_execution((spec or {}).get("execution", {}), where="spec.execution")
+        return submit(store, app, stages, kind, config, inputs, request_id, labels, execution).id
 
     def status_task(job_id: str) -> dict[str, Any]:
         """The job's record; it answers for as long as the record is kept."""
@@ -256,11 +270,11 @@ def _add_task(
 def _checked_spec(
     kind: str, spec: Mapping[str, Any]
 ) -> tuple[Mapping[str, Any], Mapping[str, Sequence[str]], Mapping[str, str]]:
-    unknown = set(spec) - {"stage", "config", "inputs", "labels"}
+    unknown = set(spec) - {"stage", "config", "inputs", "labels", "execution"}
     if unknown:
         raise ConfigError(
             f"spec has the unknown keys {', '.join(sorted(unknown))}; accepted: config, inputs, "
-            "labels",
+            "labels, execution",
             field="spec",
         )
     if spec.get("stage", kind) != kind:

@@ -37,12 +37,17 @@ _VARIABLES = {
     "tls_cert": "PLUMBLINE_TLS_CERT",
     "tls_key": "PLUMBLINE_TLS_KEY",
     "tls_ca": "PLUMBLINE_TLS_CA",
+    "tls_server_name": "PLUMBLINE_TLS_SERVER_NAME",
     "otlp_endpoint": "OTEL_EXPORTER_OTLP_ENDPOINT",
     "threads": "PLUMBLINE_THREADS",
+    "drain_s": "PLUMBLINE_DRAIN_S",
+    "grace_s": "PLUMBLINE_GRACE_S",
+    "executor": "PLUMBLINE_EXECUTOR",
     "s3_endpoint": "PLUMBLINE_S3_ENDPOINT",
     "s3_access_key": "PLUMBLINE_S3_ACCESS_KEY",
     "s3_secret_key": "PLUMBLINE_S3_SECRET_KEY",
     "s3_region": "PLUMBLINE_S3_REGION",
+    "s3_ca": "PLUMBLINE_S3_CA",
     "pseudonym_keys_file": "PLUMBLINE_PSEUDONYM_KEYS_FILE",
     "reward_backend": "PLUMBLINE_REWARD_BACKEND",
     "triton_target": "PLUMBLINE_TRITON_TARGET",
@@ -56,6 +61,19 @@ _VARIABLES = {
 }
 _IMPORT_ROOTS = "PLUMBLINE_IMPORT_ROOTS"
 _TRACKERS = "PLUMBLINE_TRACKERS"
+
+
+class S3Access(BaseModel):
+    """Where an S3 store answers, and as whom it is used."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    endpoint: str
+    access_key: SecretStr | None = None
+    """None, like the secret key, for anonymous access."""
+    secret_key: SecretStr | None = None
+    region: str = "us-east-1"
+    ca: Path | None = None
 
 
 class Settings(BaseModel):
@@ -83,10 +101,16 @@ class Settings(BaseModel):
     tls_cert: Path | None = None
     tls_key: Path | None = None
     tls_ca: Path | None = None
+    tls_server_name: str | None = None
+    """Name that clients expect in a server's certificate; None means the address's own. Needed
+    where a service is reached through a tunnel."""
     s3_endpoint: str = "https://s3.amazonaws.com"
     s3_access_key: SecretStr | None = None
     s3_secret_key: SecretStr | None = None
     s3_region: str = "us-east-1"
+    s3_ca: Path | None = None
+    """PEM file of the authorities that may sign the S3 endpoint's certificate, in place of the
+    system's."""
     pseudonym_keys_file: Path | None = None
     """JSON file of the keys behind pseudonyms, {name: base64 of 32 bytes or more}."""
     reward_backend: Literal["in_process", "triton"] = "in_process"
@@ -110,6 +134,13 @@ class Settings(BaseModel):
     otlp_endpoint: str | None = None
     threads: int = Field(2, ge=1)
     """torch threads per process."""
+    drain_s: float = Field(1.0, ge=0, le=300, allow_inf_nan=False)
+    """How long a server that was asked to end says so, and still takes calls."""
+    grace_s: float = Field(10.0, ge=0, le=3600, allow_inf_nan=False)
+    """How long its calls in progress may go on after that."""
+    executor: Literal["local", "kubernetes"] = "local"
+    """Where a worker runs jobs that do not say: on its own machine, or as Kubernetes Jobs that the
+    launcher's configuration describes."""
     import_roots: tuple[Path, ...] | None = None
     """Directories that `path:` inputs may come from; None means any."""
     trackers: tuple[Literal["tensorboard", "wandb", "mlflow"], ...] = ()
@@ -169,6 +200,17 @@ class Settings(BaseModel):
         return self.store or f"file://{self.state_dir.absolute() / 'store'}"
 
     @property
+    def s3_access(self) -> S3Access:
+        """How the store is reached where `store_url` is `s3://...`."""
+        return S3Access(
+            endpoint=self.s3_endpoint,
+            access_key=self.s3_access_key,
+            secret_key=self.s3_secret_key,
+            region=self.s3_region,
+            ca=self.s3_ca,
+        )
+
+    @property
     def cache_dir(self) -> Path:
         return self.state_dir / "cache"
 
@@ -191,6 +233,10 @@ class Settings(BaseModel):
         if found is None and service == "jobs":
             return self.target("pipeline")
         return found
+
+    def server_name(self, service: str) -> str | None:
+        """Name expected in a service's certificate, where it is not that of its address."""
+        return self.tls_server_name
 
     def listen(self, service: str) -> str:
         """host:port that a service's server binds; port 0 takes a free one."""

@@ -32,6 +32,8 @@ _FINAL_CODES = frozenset(
 """Codes of errors that another attempt would meet again."""
 
 LONGEST_WHY = 2000
+LAST_WORDS_BYTES = 4096
+"""What Kubernetes keeps of a container's last words."""
 
 TRACE_HEADERS_VARIABLE = "PLUMBLINE_TRACE_HEADERS"
 """Holds the headers of `telemetry.outgoing_headers` as JSON, so that the job's spans and logs join
@@ -51,6 +53,9 @@ class Verdict(StrEnum):
     WAITING = "waiting"
     """Run it again when the jobs of `waiting_for` have ended."""
     CANCELLED = "cancelled"
+    STOPPED = "stopped"
+    """One of several ranks was told to end: by who follows the attempt, or, if that one asked for
+    nothing, by torchrun because another rank was killed. Then it is a crash."""
 
 
 class Outcome(BaseModel):
@@ -71,12 +76,42 @@ class Outcome(BaseModel):
         partial.write_text(self.model_dump_json(), encoding="utf-8")
         os.replace(partial, path)
 
+    def write_last_words(self, path: Path) -> None:
+        """Write the outcome, within Kubernetes' bound, to a file that cannot be replaced."""
+        path.write_bytes(self.json_within(LAST_WORDS_BYTES))
+
+    def json_within(self, size_bytes: int) -> bytes:
+        """JSON of at most so many bytes: the reason's end is left out, then ids at the end.
+
+        A job that waits for some of its parts only is woken early, and then waits for the others.
+        """
+        outcome = self
+        while len(encoded := outcome.model_dump_json().encode()) > size_bytes:
+            excess = len(encoded) - size_bytes
+            if outcome.why:
+                # Characters take a byte or more, and never less once they are escaped.
+                kept = outcome.why[: max(0, len(outcome.why) - max(1, excess // 6))]
+                outcome = outcome.model_copy(update={"why": kept})
+            elif outcome.waiting_for:
+                outcome = outcome.model_copy(update={"waiting_for": outcome.waiting_for[:-1]})
+            else:
+                raise ValueError(f"an outcome takes more than {size_bytes} bytes without its words")
+        return encoded
+
     @classmethod
     def read(cls, path: Path) -> Outcome | None:
         """The outcome at `path`; None where the process ended without a complete one."""
         try:
-            return cls.model_validate_json(path.read_bytes())
-        except (FileNotFoundError, ValidationError):
+            return cls.parse(path.read_bytes())
+        except FileNotFoundError:
+            return None
+
+    @classmethod
+    def parse(cls, encoded: bytes | str) -> Outcome | None:
+        """The outcome as JSON; None where it is not a complete one."""
+        try:
+            return cls.model_validate_json(encoded)
+        except ValidationError:
             return None
 
 

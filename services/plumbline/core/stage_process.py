@@ -3,11 +3,16 @@
 The worker starts it as `python -m plumbline.stage_process JOB_ID ...`, so that native code which
 crashes, leaks or is killed for memory takes no other job along. The process ends with its worker,
 reports progress under the lease that it was given, and leaves its outcome in a file.
+
+In a pod it is `python -m plumbline.stage_process JOB_ID --follow NAME`: a part of the Kubernetes
+Job of that name. It outlives workers, reports under the lease of the one that follows the Job, and
+leaves its outcome where Kubernetes takes a container's last words from.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import ctypes
 import json
 import logging
@@ -23,9 +28,12 @@ from types import FrameType
 
 from plumbline.core.artifacts import open_configured_store
 from plumbline.core.delegation import WaitingForJobs
-from plumbline.core.errors import ConfigError, ConflictError, PlumblineError
+from plumbline.core.errors import ConfigError, ConflictError, NotFoundError, PlumblineError
 from plumbline.core.job_delegate import JobDelegate
+from plumbline.core.job_leases import FollowedLease, GivenLease, ReportingLease
 from plumbline.core.jobs import Job, JobStore, Lease
+from plumbline.core.other_ranks import attempt_share
+from plumbline.core.ranks import Place, RankGroup, leave
 from plumbline.core.settings import Settings
 from plumbline.core.stage_outcome import TRACE_HEADERS_VARIABLE, Outcome, Verdict, outcome_of_error
 from plumbline.core.stages import Stage, run_stage
@@ -34,11 +42,19 @@ from plumbline.core.telemetry import (
     bind_log_context,
     configure_logging,
     configure_tracing,
+    flush,
     span,
 )
 from plumbline.core.validation import closest
 
 FLUSH_PERIOD_S = 0.25
+FOLLOWER_PATIENCE_S = 45.0
+"""How long a pod that is done waits for a launcher to take its last figures: longer than a dead
+launcher's lease."""
+TERMINATION_LOG = Path("/dev/termination-log")
+"""Where Kubernetes reads a container's last words."""
+STUCK_PATIENCE_S = 2.0
+"""How long rank 0 may take to notice that another rank has failed, before it is told to end."""
 _AWAY_PAUSE_S = 2.0
 _ROWS_HELD = 20_000
 _PR_SET_PDEATHSIG = 1
@@ -49,20 +65,27 @@ logger = logging.getLogger(__name__)
 def main(stages: Mapping[str, Stage], argv: Sequence[str] | None = None) -> int:
     """Run one attempt; the exit status is 0 when it succeeded."""
     arguments = _parse(argv)
-    die_with_worker()
+    if not arguments.follow:
+        die_with_worker()
     settings = Settings.from_environment()
     configure_logging("job")
     if settings.otlp_endpoint:
         configure_tracing("job", settings.otlp_endpoint)
-    lease = Lease(arguments.job_id, arguments.owner, arguments.fencing_token, arguments.attempt)
     headers: dict[str, str] = json.loads(os.environ.get(TRACE_HEADERS_VARIABLE) or "{}")
     with (
-        bind_log_context(job_id=lease.job_id, request_id=headers.get(REQUEST_ID_KEY)),
+        bind_log_context(job_id=arguments.job_id, request_id=headers.get(REQUEST_ID_KEY)),
         span("plumbline.stage", kind="CONSUMER", carrier=headers),
     ):
-        outcome = _attempt(stages, settings, lease)
-        outcome.write(arguments.outcome)
-    return 0 if outcome.verdict is Verdict.SUCCEEDED else 1
+        place = Place.from_environment()
+        if place.is_first:
+            outcome = _attempt(stages, settings, arguments, place)
+            status = 0 if outcome.verdict is Verdict.SUCCEEDED else 1
+        else:
+            status = attempt_share(stages, settings, place)
+    if place.world_size > 1:
+        flush()
+        leave(status)
+    return status
 
 
 def die_with_worker() -> None:
@@ -82,25 +105,77 @@ def _await_worker_death() -> None:
     os.killpg(os.getpgrp(), signal.SIGKILL)
 
 
-def _attempt(stages: Mapping[str, Stage], settings: Settings, lease: Lease) -> Outcome:
+def _leave(outcome: Outcome, arguments: argparse.Namespace) -> None:
+    if arguments.follow:
+        outcome.write_last_words(arguments.outcome)
+    else:
+        outcome.write(arguments.outcome)
+
+
+def _leave_if_stuck(outcome: Outcome, arguments: argparse.Namespace) -> None:
+    """End rank 0 after another rank failed, where it waits for that one and hears nothing."""
+    time.sleep(STUCK_PATIENCE_S)
+    _leave(outcome, arguments)
+    os._exit(1)
+
+
+def _attempt(
+    stages: Mapping[str, Stage],
+    settings: Settings,
+    arguments: argparse.Namespace,
+    place: Place,
+) -> Outcome:
     jobs = JobStore(settings.redis_url)
-    reporter = JobReporter(jobs, lease)
+    reporter = JobReporter(jobs, _lease(jobs, arguments))
     signal.signal(signal.SIGTERM, reporter.on_terminate)
+    # The outcome is left before the last figures are: those may wait for a launcher.
+    with contextlib.ExitStack() as last:
+        last.callback(reporter.close, FOLLOWER_PATIENCE_S if arguments.follow else 0.0)
+        outcome = _outcome(stages, settings, arguments, place, jobs, reporter)
+        _leave(outcome, arguments)
+    return outcome
+
+
+def _outcome(
+    stages: Mapping[str, Stage],
+    settings: Settings,
+    arguments: argparse.Namespace,
+    place: Place,
+    jobs: JobStore,
+    reporter: JobReporter,
+) -> Outcome:
+    group: RankGroup | None = None
     try:
-        job = jobs.get(lease.job_id)
-        logger.info("attempt %d of stage %s starts", lease.attempt, job.kind)
+        if place.world_size > 1:
+            group = RankGroup.join(place)
+            group.watch(lambda failure: _leave_if_stuck(failure, arguments))
+        job = jobs.get(arguments.job_id)
+        logger.info("attempt %d of stage %s starts", job.attempts, job.kind)
         with span(job.kind):
-            return _run(job, stages, settings, reporter, jobs)
+            return _run(job, stages, settings, reporter, jobs, group)
     # The outcome carries every error to the worker, which decides what becomes of the job.
     except Exception as error:
         outcome = outcome_of_error(error)
+        if group is not None:
+            outcome = group.explained(
+                outcome, stop_reason=reporter.cancel_reason(), by_signal=reporter.by_signal
+            )
         # A known error needs no stack; the user reads the message.
         expected = isinstance(error, PlumblineError | WaitingForJobs)
         level = logging.INFO if outcome.verdict is Verdict.WAITING else logging.ERROR
         logger.log(level, "attempt ended: %s", outcome.why, exc_info=None if expected else error)
         return outcome
     finally:
-        reporter.close()
+        if group is not None:
+            group.close()
+
+
+def _lease(jobs: JobStore, arguments: argparse.Namespace) -> ReportingLease:
+    if arguments.follow:
+        return FollowedLease(jobs, arguments.job_id, arguments.follow)
+    return GivenLease(
+        Lease(arguments.job_id, arguments.owner, arguments.fencing_token, arguments.attempt)
+    )
 
 
 def _run(
@@ -109,6 +184,7 @@ def _run(
     settings: Settings,
     reporter: JobReporter,
     jobs: JobStore,
+    group: RankGroup | None,
 ) -> Outcome:
     stage = stages.get(job.kind)
     if stage is None:
@@ -128,6 +204,7 @@ def _run(
         reporter=reporter,
         delegate=JobDelegate(stages, store=store, jobs=jobs, parent=job),
         attempt=job.charged_attempts,
+        ranks=group,
     )
     seconds = time.monotonic() - started
     logger.info("artifact %s %s after %.2f s", artifact.id, "found" if cached else "made", seconds)
@@ -141,13 +218,16 @@ class JobReporter:
     The stage never waits for the broker: while that is away, the newest rows are held back.
     """
 
-    def __init__(self, jobs: JobStore, lease: Lease) -> None:
+    def __init__(self, jobs: JobStore, lease: ReportingLease) -> None:
         self._jobs = jobs
         self._lease = lease
         self._lock = threading.Lock()
         self._rows: deque[tuple[int, Mapping[str, float]]] = deque(maxlen=_ROWS_HELD)
         self._progress: tuple[int, int, str] | None = None
         self._stop_reason: str | None = None
+        self.by_signal = False
+        """Whether SIGTERM, and not the record, asked the stage to end."""
+        self._patience_s = 0.0
         self._closing = threading.Event()
         self._thread = threading.Thread(target=self._flush_often, name="reporter", daemon=True)
         self._thread.start()
@@ -165,10 +245,16 @@ class JobReporter:
 
     def on_terminate(self, _signal: int, _frame: FrameType | None) -> None:
         """SIGTERM: the worker wants the stage to end at its next report."""
-        self._stop_reason = self._stop_reason or "the worker stopped this attempt"
+        if self._stop_reason is None:
+            self._stop_reason, self.by_signal = "the worker stopped this attempt", True
 
-    def close(self) -> None:
-        """Write what is left and stop the thread."""
+    def close(self, patience_s: float = 0.0) -> None:
+        """Write what is left and stop the thread.
+
+        Args:
+            patience_s: how long what cannot be written yet is held back.
+        """
+        self._patience_s = patience_s
         self._closing.set()
         self._thread.join()
 
@@ -176,26 +262,49 @@ class JobReporter:
         pause = FLUSH_PERIOD_S
         while not self._closing.wait(pause):
             pause = FLUSH_PERIOD_S if self._flush() else _AWAY_PAUSE_S
-        self._flush()
+        deadline = time.monotonic() + self._patience_s
+        while not self._flush() and time.monotonic() < deadline:
+            time.sleep(_AWAY_PAUSE_S)
 
     def _flush(self) -> bool:
-        """Whether the broker took everything."""
+        """Whether nothing is held back."""
         with self._lock:
             rows, self._rows = list(self._rows), deque(maxlen=_ROWS_HELD)
             progress, self._progress = self._progress, None
+        if not rows and progress is None:
+            return True
         try:
-            if rows:
-                self._heed(self._jobs.append_metric_rows(self._lease, rows))
-                rows = []
-            if progress is not None:
-                self._heed(self._jobs.report_progress(self._lease, *progress))
-        except ConflictError as error:
+            if self._report(rows, progress):
+                return True
+        except (ConflictError, NotFoundError) as error:
             self._stop_reason = error.message
+            return True
         except PlumblineError as error:  # the broker is away or full
             logger.warning("progress is held back: %s", error)
-            with self._lock:
-                self._rows = deque([*rows, *self._rows], maxlen=_ROWS_HELD)
-                self._progress = self._progress or progress
+        with self._lock:
+            self._rows = deque([*rows, *self._rows], maxlen=_ROWS_HELD)
+            self._progress = self._progress or progress
+        return False
+
+    def _report(
+        self, rows: list[tuple[int, Mapping[str, float]]], progress: tuple[int, int, str] | None
+    ) -> bool:
+        """Whether the record took everything; `rows` keeps those that it did not.
+
+        Raises:
+            ConflictError: the attempt is no longer wanted.
+        """
+        lease = self._lease.current()
+        if lease is None:
+            return False
+        try:
+            if rows:
+                self._heed(self._jobs.append_metric_rows(lease, rows))
+                rows.clear()
+            if progress is not None:
+                self._heed(self._jobs.report_progress(lease, *progress))
+        except ConflictError as error:
+            self._lease.refused(error)
             return False
         return True
 
@@ -207,8 +316,18 @@ class JobReporter:
 def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="plumbline.stage_process", description=__doc__)
     parser.add_argument("job_id")
-    parser.add_argument("--owner", required=True, help="who holds the lease")
-    parser.add_argument("--fencing-token", type=int, required=True)
-    parser.add_argument("--attempt", type=int, required=True)
-    parser.add_argument("--outcome", type=Path, required=True, help="file for the outcome")
-    return parser.parse_args(argv)
+    parser.add_argument("--owner", default="", help="who holds the lease")
+    parser.add_argument("--fencing-token", type=int, default=0)
+    parser.add_argument("--attempt", type=int, default=0)
+    parser.add_argument(
+        "--follow",
+        default="",
+        help="in place of a lease: the Kubernetes Job that this is a part of",
+    )
+    parser.add_argument(
+        "--outcome", type=Path, default=TERMINATION_LOG, help="file for the outcome [%(default)s]"
+    )
+    arguments = parser.parse_args(argv)
+    if bool(arguments.follow) == bool(arguments.owner):
+        parser.error("give the lease (--owner, --fencing-token, --attempt), or --follow")
+    return arguments

@@ -40,6 +40,7 @@ from plumbline.core.errors import (
     ServiceUnavailableError,
 )
 from plumbline.core.local_inputs import PATH_PREFIX, import_path
+from plumbline.core.ranks import AgreedCheckpoints, RankGroup
 from plumbline.core.scratch import scratch_directory
 from plumbline.core.settings import Settings
 from plumbline.core.validation import closest, parse_config
@@ -72,6 +73,11 @@ class Stage:
     run: str
     """`package.module:function`, imported only when the stage runs."""
     description: str = ""
+    ranks: str = ""
+    """The same for a run on several ranks, all of which call it; empty where one rank is all that
+    the stage runs on."""
+    one_rank_settings: tuple[str, ...] = ()
+    """Settings that work on one rank only; on several they have to stay at their defaults."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +120,14 @@ class Tracker(Protocol):
     def log_metrics(self, step: int, values: Mapping[str, float]) -> None: ...
 
     def close(self) -> None: ...
+
+
+class CheckpointPlace(Protocol):
+    """Where a stage's checkpoints are kept."""
+
+    def put(self, key: str, step: int, directory: Path, *, keep: int) -> None: ...
+
+    def newest(self, key: str, destination: Path) -> tuple[Path, int] | None: ...
 
 
 class NullReporter:
@@ -186,12 +200,13 @@ class StageContext:
         work_dir: Path,
         settings: Settings,
         reporter: Reporter,
-        checkpoints: Checkpoints,
+        checkpoints: CheckpointPlace,
         key: str,
         materialise: Callable[[str], Path] | None = None,
         delegate: Delegate | None = None,
         attempt: int = 1,
         stage_name: str = "stage",
+        is_first_rank: bool = True,
     ) -> None:
         self.output_dir = output_dir
         """Empty; the artifact's files go here."""
@@ -202,6 +217,8 @@ class StageContext:
         """Counts from 1; a higher one means that the work was begun before, and maybe crashed."""
         self.run_name = f"{stage_name}-{key[:12]}"
         """The same for every attempt at this output."""
+        self.is_first_rank = is_first_rank
+        """Of several ranks one writes the output and tells trackers; see `ranks`."""
         self._reporter = reporter
         self._trackers: list[Tracker] = []
         self._checkpoints = checkpoints
@@ -285,6 +302,9 @@ class StageContext:
         """Close the connections and trackers that the stage opened."""
         self._connections.close()
 
+
+WORK = "work"
+"""What rank 0 announces to the others once it knows that there is something to do."""
 
 RunFunction = Callable[[Any, StageInputs, StageContext], StageResult]
 
@@ -376,6 +396,7 @@ def run_stage(
     stages: Mapping[str, Stage] | None = None,
     delegate: Delegate | None = None,
     attempt: int = 1,
+    ranks: RankGroup | None = None,
 ) -> tuple[Artifact, bool]:
     """Run one stage in this process, or find its output.
 
@@ -385,6 +406,7 @@ def run_stage(
         stages: what the stage may hand work to, in this process unless a delegate is given.
         delegate: gets such work done elsewhere.
         attempt: how often the work was begun, this time included.
+        ranks: of which this is the first one; the others call `other_ranks.run_other_rank`.
     Returns:
         the output artifact, and whether it was found rather than made.
     Raises:
@@ -397,6 +419,8 @@ def run_stage(
     ids = {name: tuple(artifact.id for artifact in found) for name, found in inputs.items()}
     key = stage_key(stage, parsed, ids)
     recorded = store.find_output(key)
+    if ranks is not None:
+        ranks.announce(WORK, None if recorded else _work(stage, parsed, ids, key))
     if recorded is not None:
         return store.get(recorded), True
 
@@ -407,16 +431,13 @@ def run_stage(
     with ExitStack() as stack:
         work_dir = stack.enter_context(scratch_directory(settings.scratch_dir))
         output_dir = stack.enter_context(scratch_directory(settings.scratch_dir))
-        materialised = {
-            name: [_materialise(artifact, store, stack) for artifact in found]
-            for name, found in inputs.items()
-        }
+        materialised = materialise(inputs, store, stack)
         context = StageContext(
             output_dir=output_dir,
             work_dir=work_dir,
             settings=settings,
             reporter=reporter,
-            checkpoints=saved,
+            checkpoints=saved if ranks is None else AgreedCheckpoints(saved, ranks),
             key=key,
             materialise=lambda made: stack.enter_context(store.pinned(made)),
             delegate=delegate,
@@ -425,9 +446,9 @@ def run_stage(
         )
         stack.callback(context.close)
         started = time.time()
-        run = load_run_function(stage)
+        run = load_run_function(stage, on_ranks=ranks is not None)
         with full_disk_errors(f"stage {stage.name}"):
-            result = run(parsed, StageInputs(materialised), context)
+            result = run(parsed, materialised, context)
         context.raise_if_cancelled()
         artifact = store.put(
             stage.output_kind,
@@ -449,13 +470,19 @@ def run_stage(
     return (artifact, False) if winner == artifact.id else (store.get(winner), False)
 
 
-def load_run_function(stage: Stage) -> RunFunction:
+def load_run_function(stage: Stage, *, on_ranks: bool = False) -> RunFunction:
     """Import the function that a stage names.
 
+    Args:
+        on_ranks: the one for several ranks.
     Raises:
+        ConfigError: the stage runs on one rank only.
         FailedPreconditionError: the room's packages are not installed in this environment.
     """
-    module_name, _, function_name = stage.run.partition(":")
+    if on_ranks and not stage.ranks:
+        raise ConfigError(f"stage {stage.name} runs on one rank only", field="execution")
+    named = stage.ranks if on_ranks else stage.run
+    module_name, _, function_name = named.partition(":")
     try:
         module = importlib.import_module(module_name)
     except ModuleNotFoundError as error:
@@ -470,10 +497,24 @@ def load_run_function(stage: Stage) -> RunFunction:
     return cast(RunFunction, getattr(module, function_name))
 
 
-def _materialise(artifact: Artifact, store: ArtifactStore, stack: ExitStack) -> InputArtifact:
-    """Pinned until the stage ends, so that a full cache cannot take it away meanwhile."""
-    path = stack.enter_context(store.pinned(artifact.id))
-    return InputArtifact(artifact.id, artifact.kind, path, artifact.manifest)
+def materialise(
+    inputs: Mapping[str, Sequence[Artifact]], store: ArtifactStore, stack: ExitStack
+) -> StageInputs:
+    """Inputs on local disk, pinned until the stack closes: a full cache must not take them away."""
+
+    def pinned(artifact: Artifact) -> InputArtifact:
+        path = stack.enter_context(store.pinned(artifact.id))
+        return InputArtifact(artifact.id, artifact.kind, path, artifact.manifest)
+
+    return StageInputs({name: list(map(pinned, found)) for name, found in inputs.items()})
+
+
+def _work(
+    stage: Stage, config: BaseModel, ids: Mapping[str, Sequence[str]], key: str
+) -> dict[str, Any]:
+    """What the other ranks have to know of an attempt, as JSON types."""
+    values = config.model_dump(mode="json", by_alias=True)
+    return {"stage": stage.name, "config": values, "inputs": ids, "key": key}
 
 
 def _run_info(key: str, started: float) -> dict[str, Any]:

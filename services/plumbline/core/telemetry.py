@@ -11,6 +11,7 @@ import contextvars
 import json
 import logging
 import sys
+import threading
 import uuid
 from collections.abc import Iterator, Mapping, MutableMapping
 from contextlib import contextmanager
@@ -242,7 +243,9 @@ def instrument_celery() -> None:
     signals.task_postrun.connect(_leave_task, dispatch_uid="plumbline-postrun")
 
 
-_open_tasks: dict[str, Any] = {}
+_open_tasks: dict[tuple[int, str], Any] = {}
+"""By thread and task id: a message that is delivered again has the id of the task that still runs,
+and each must be left in the thread that entered it."""
 
 
 def _add_headers(headers: MutableMapping[str, Any] | None = None, **_: Any) -> None:
@@ -254,11 +257,11 @@ def _enter_task(task_id: str, task: Any, **_: Any) -> None:
     carrier = task.request.headers or {}
     scope = _task_scope(task.name, {k: v for k, v in carrier.items() if isinstance(v, str)})
     scope.__enter__()
-    _open_tasks[task_id] = scope
+    _open_tasks[threading.get_ident(), task_id] = scope
 
 
 def _leave_task(task_id: str, **_: Any) -> None:
-    scope = _open_tasks.pop(task_id, None)
+    scope = _open_tasks.pop((threading.get_ident(), task_id), None)
     if scope is not None:
         scope.__exit__(None, None, None)
 

@@ -1,4 +1,4 @@
-"""The worker: a Celery consumer whose tasks each run one job in a process of its own.
+"""The worker: a Celery consumer whose tasks each run one job, outside of the worker's own process.
 
 Celery's thread pool keeps the worker itself from forking: forks of a process with gRPC channels or
 torch threads hang. A reconciler thread repairs what faults leave behind, and a file with the time
@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import logging
 import os
+import signal
 import socket
 import sys
 import threading
@@ -23,9 +24,12 @@ from celery import Celery, bootsteps, signals
 
 from plumbline.core.artifacts import ArtifactStore, open_configured_store
 from plumbline.core.broker import without_password
-from plumbline.core.errors import PlumblineError
+from plumbline.core.errors import ConfigError, PlumblineError
+from plumbline.core.executors import Executor
+from plumbline.core.heartbeat import heartbeat_file
 from plumbline.core.job_runner import JobMessages, JobRunner, WorkerConfig
 from plumbline.core.jobs import Job, JobStore, RetryPolicy
+from plumbline.core.local_executor import LocalExecutor
 from plumbline.core.local_inputs import PATH_PREFIX
 from plumbline.core.queue import (
     CONTROL_QUEUE,
@@ -35,7 +39,7 @@ from plumbline.core.queue import (
     send_advance,
     send_job,
 )
-from plumbline.core.reconciler import Reconciler
+from plumbline.core.reconciler import FindOutput, Reconciler
 from plumbline.core.settings import Settings
 from plumbline.core.stages import Stage, resolve_inputs, stage_key
 from plumbline.core.telemetry import configure, instrument_celery
@@ -44,6 +48,11 @@ from plumbline.core.validation import parse_config
 STAGE_COMMAND = (sys.executable, "-m", "plumbline.stage_process")
 AdvanceRun = Callable[[str, Settings, JobStore, Celery], None]
 """(run id, settings, jobs, app): submits the stages of a pipeline run that became ready."""
+CreateLauncher = Callable[[JobStore, Settings, FindOutput], Executor]
+"""Makes the executor of a worker whose jobs run as Kubernetes Jobs."""
+
+LAUNCHER_CONCURRENCY = 64
+"""Jobs that a launcher follows at a time: each costs it a thread that waits."""
 
 _BROKER_GRACE_S = 5.0
 _LAST_RESORT_S = 10.0
@@ -56,6 +65,7 @@ def main(
     stages: Mapping[str, Stage],
     *,
     advance_run: AdvanceRun | None = None,
+    create_launcher: CreateLauncher | None = None,
     stage_command: Sequence[str] = STAGE_COMMAND,
     argv: Sequence[str] | None = None,
 ) -> None:
@@ -63,6 +73,7 @@ def main(
 
     Args:
         advance_run: needed by workers of the queue `pipeline`.
+        create_launcher: needed where the settings say `executor: kubernetes`.
         stage_command: starts a stage's process; the job's arguments are appended.
     """
     arguments = _parse(argv)
@@ -70,7 +81,8 @@ def main(
     configure("worker", settings)
     try:
         queues = consumed_queues(arguments.queues.split(","))
-        config = parse_config(WorkerConfig, _worker_values(arguments), where="worker")
+        values = _worker_values(arguments, settings)
+        config = parse_config(WorkerConfig, values, where="worker")
         name = arguments.name or f"{arguments.queues}@{socket.gethostname()}"
         worker = Worker(
             stages,
@@ -79,6 +91,7 @@ def main(
             name=name,
             queues=queues,
             advance_run=advance_run,
+            create_launcher=create_launcher,
             stage_command=stage_command,
         )
     except PlumblineError as error:
@@ -99,6 +112,7 @@ class Worker:
         name: str,
         queues: Sequence[str],
         advance_run: AdvanceRun | None,
+        create_launcher: CreateLauncher | None,
         stage_command: Sequence[str],
     ) -> None:
         retry = RetryPolicy(attempt_cap=config.attempt_cap, unavailable_cap=config.unavailable_cap)
@@ -114,19 +128,23 @@ class Worker:
         messages = JobMessages(
             send_job=partial(send_job, self._app), send_advance=partial(send_advance, self._app)
         )
+        store = open_configured_store(settings)
+        output_of = partial(find_output, store=store, stages=stages, settings=settings)
+        executors: dict[str, Executor] = {"local": LocalExecutor(stage_command, settings)}
+        if settings.executor == "kubernetes":
+            executors["kubernetes"] = _launcher(create_launcher)(self._jobs, settings, output_of)
         self._runner = JobRunner(
             self._jobs,
             messages,
-            settings=settings,
+            executors=executors,
+            default_executor=settings.executor,
             config=config,
             name=name,
-            stage_command=stage_command,
         )
-        store = open_configured_store(settings)
         self._reconciler = Reconciler(
             self._jobs,
             messages,
-            partial(find_output, store=store, stages=stages, settings=settings),
+            output_of,
             name=name,
             period_s=config.reconcile_period_s,
             broker_grace_s=min(_BROKER_GRACE_S, config.lease_ttl_s),
@@ -143,6 +161,8 @@ class Worker:
         self._app.steps["consumer"].add(_PollHeartbeat)
         self._app.conf.plumbline_heartbeat_file = str(heartbeat)
         self._reconciler.start()
+        if self._config.exit_when_idle_s:
+            threading.Thread(target=self._exit_when_idle, name="idle", daemon=True).start()
         logger.info(
             "worker %s serves %s through %s",
             self._name,
@@ -187,6 +207,14 @@ class Worker:
         last_resort.daemon = True
         last_resort.start()
 
+    def _exit_when_idle(self) -> None:
+        limit_s = self._config.exit_when_idle_s
+        while (idle_s := self._runner.idle_s()) < limit_s:
+            time.sleep(max(0.1, limit_s - idle_s))
+        logger.info("no job for %.0f s; the worker ends", limit_s)
+        # As if it were stopped from outside: what arrives meanwhile goes back to its queue.
+        os.kill(os.getpid(), signal.SIGTERM)
+
     def _end_by_force(self) -> None:
         logger.error("shutdown took too long; ending by force")
         self._runner.kill_all()
@@ -213,7 +241,7 @@ def find_output(
 
 def health_file(settings: Settings, name: str) -> Path:
     """The file whose modification time and content tell when a worker last polled its queues."""
-    return settings.state_dir / "health" / f"worker-{name.replace('/', '_')}"
+    return heartbeat_file(settings.state_dir, name)
 
 
 class _PollHeartbeat(bootsteps.StartStopStep):
@@ -248,13 +276,24 @@ class _PollHeartbeat(bootsteps.StartStopStep):
         return bool(channel._in_poll) or not channel.qos.can_consume()
 
 
+def _launcher(create_launcher: CreateLauncher | None) -> CreateLauncher:
+    if create_launcher is None:
+        raise ConfigError(
+            "PLUMBLINE_EXECUTOR=kubernetes is not accepted, this worker has no launcher; accepted: "
+            "local, or python -m plumbline.worker",
+            field="executor",
+        )
+    return create_launcher
+
+
 def _keep_logging(**_: Any) -> None:
     return None
 
 
-def _worker_values(arguments: argparse.Namespace) -> dict[str, Any]:
+def _worker_values(arguments: argparse.Namespace, settings: Settings) -> dict[str, Any]:
     names = WorkerConfig.model_fields
-    return {
+    defaults = {"concurrency": LAUNCHER_CONCURRENCY} if settings.executor == "kubernetes" else {}
+    return defaults | {
         name: getattr(arguments, name) for name in names if getattr(arguments, name) is not None
     }
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import secrets
 from collections.abc import Sequence
@@ -30,7 +31,7 @@ from plumbline.openai_front.errors import (
     error_response,
     status_of,
 )
-from plumbline.openai_front.inbound import HEALTH_PATH, Inbound
+from plumbline.openai_front.inbound import LIVE_PATH, READY_PATH, Inbound
 from plumbline.openai_front.replies import (
     ChatReplies,
     CompletionReplies,
@@ -59,20 +60,24 @@ logger = logging.getLogger(__name__)
 Metadata = Sequence[tuple[str, str]]
 
 
-def make_app(sampler: AsyncSamplerClient, config: FrontConfig) -> Starlette:
+def make_app(
+    sampler: AsyncSamplerClient, config: FrontConfig, *, draining: asyncio.Event | None = None
+) -> Starlette:
     """The front as an ASGI application.
 
     Args:
         sampler: the client that every request is answered with.
+        draining: once set, the front says that it takes no more requests, though it does.
     """
-    front = _Front(sampler, config)
+    front = _Front(sampler, config, draining or asyncio.Event())
     return Starlette(
         routes=[
             Route("/v1/chat/completions", front.chat_completions, methods=["POST"]),
             Route("/v1/completions", front.completions, methods=["POST"]),
             Route("/v1/models", front.list_models, methods=["GET"]),
             Route("/v1/models/{model:path}", front.get_model, methods=["GET"]),
-            Route(HEALTH_PATH, front.health, methods=["GET"]),
+            Route(LIVE_PATH, front.live, methods=["GET"]),
+            Route(READY_PATH, front.ready, methods=["GET"]),
         ],
         middleware=[Middleware(Inbound, config=config)],
         exception_handlers={PlumblineError: _refuse, HTTPException: _refuse_route},
@@ -82,9 +87,12 @@ def make_app(sampler: AsyncSamplerClient, config: FrontConfig) -> Starlette:
 class _Front:
     """Answers requests by calls to one sampler."""
 
-    def __init__(self, sampler: AsyncSamplerClient, config: FrontConfig) -> None:
+    def __init__(
+        self, sampler: AsyncSamplerClient, config: FrontConfig, draining: asyncio.Event
+    ) -> None:
         self._sampler = sampler
         self._config = config
+        self._draining = draining
 
     async def chat_completions(self, request: Request) -> Response:
         body = parse_body(ChatBody, await request.body())
@@ -114,8 +122,14 @@ class _Front:
         answer = await self._sampler.GetPolicy(wanted, **self._call(request))
         return JSONResponse(model_card(answer.policy))
 
-    async def health(self, request: Request) -> Response:
+    async def live(self, request: Request) -> Response:
         """That this process answers; a sampler that is away is told by the calls to it."""
+        return JSONResponse({"status": "ok"})
+
+    async def ready(self, request: Request) -> Response:
+        """Whether requests should be sent here: until the front is about to end."""
+        if self._draining.is_set():
+            return JSONResponse({"status": "draining"}, status_code=503)
         return JSONResponse({"status": "ok"})
 
     async def _respond(self, request: Request, body: SamplingBody, replies: Replies) -> Response:
@@ -191,7 +205,7 @@ async def _refuse_route(request: Request, error: Exception) -> Response:
     return error_response(
         NotFoundError(
             f"{asked} is not served; accepted: /v1/chat/completions, /v1/completions, /v1/models, "
-            "/v1/models/{id} and /healthz",
+            "/v1/models/{id}, /healthz and /readyz",
             reason=UNKNOWN_PATH,
         )
     )

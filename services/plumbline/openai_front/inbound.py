@@ -31,8 +31,10 @@ SECONDS = Histogram(
 )
 IN_FLIGHT = Gauge("plumbline_http_in_flight", "HTTP requests being answered.")
 
-HEALTH_PATH = "/healthz"
-"""Answers on a full server too, or a probe would end it."""
+LIVE_PATH = "/healthz"
+READY_PATH = "/readyz"
+_PROBED = (LIVE_PATH, READY_PATH)
+"""Answered on a full server too, or a probe would end it."""
 
 _CLIENT_CLOSED = 499
 """Of requests whose caller went away, in the log and the metrics: nobody is left to read it."""
@@ -70,7 +72,7 @@ class Inbound:
 
     async def _answer(self, scope: Scope, receive: Receive, reply: _Reply) -> None:
         try:
-            if self._running > self._config.max_requests and scope["path"] != HEALTH_PATH:
+            if self._running > self._config.max_requests and scope["path"] not in _PROBED:
                 raise ResourceExhaustedError(
                     f"{self._config.max_requests} requests are being answered, the most that this "
                     "server takes; try again later",

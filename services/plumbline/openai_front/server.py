@@ -47,6 +47,9 @@ def serve_front(
 ) -> None:
     """Serves until SIGTERM or SIGINT; the second one kills.
 
+    After the first one, requests are taken for the settings' `drain_s` while load balancers find
+    out that the front is not ready any more.
+
     Args:
         target: address of the sampler; unset takes the settings' one.
         on_listening: gets host:port when requests are answered; unset says it as the gRPC servers
@@ -57,10 +60,13 @@ def serve_front(
     """
 
     async def run() -> None:
-        stopping = stop_on_signals()
-        async with running_front(settings, config, target=target) as address:
+        stopping, draining = stop_on_signals(), asyncio.Event()
+        front = running_front(settings, config, target=target, draining=draining)
+        async with front as address:
             tell(address)
             await stopping.wait()
+            draining.set()
+            await asyncio.sleep(settings.drain_s)
 
     tell = on_listening or (lambda address: announce(SERVICE, address))
     telemetry.configure(SERVICE, settings)
@@ -70,7 +76,11 @@ def serve_front(
 
 @asynccontextmanager
 async def running_front(
-    settings: Settings, config: FrontConfig, *, target: str | None = None
+    settings: Settings,
+    config: FrontConfig,
+    *,
+    target: str | None = None,
+    draining: asyncio.Event | None = None,
 ) -> AsyncIterator[str]:
     """Serves for the length of the block; yields host:port.
 
@@ -79,6 +89,7 @@ async def running_front(
 
     Args:
         target: address of the sampler; unset takes the settings' one.
+        draining: once set, the front says that it is not ready.
     Raises:
         ConfigError: the address cannot be bound.
         ServiceUnavailableError: no address of a sampler is known.
@@ -89,7 +100,8 @@ async def running_front(
         async with aconnect(
             "sampler", target=target, settings=anonymous, wait_for_ready=False
         ) as sampler:
-            server = _Server(_options(make_app(sampler, config), settings, config))
+            app = make_app(sampler, config, draining=draining)
+            server = _Server(_options(app, settings, config))
             serving = asyncio.create_task(server.serve(sockets=[listener]))
             try:
                 while not (server.started or serving.done()):

@@ -11,6 +11,7 @@
       - name: sft
         uses: trainer.sft
         inputs: {base: "${params.base}", conversations: world}
+        execution: {nodes: 2, ranks_per_node: 8}  # where it runs; changes no output
         tags: [policy/example@latest]             # moved when the run succeeds
       - repeat:                                   # V1, V2, ... as one block
           name: rlhf
@@ -96,6 +97,8 @@ class StageSpec(_Frozen):
     inputs: dict[str, str | list[str] | None] = Field(default_factory=dict)
     tags: tuple[str, ...] = ()
     """Tags that name the output after the run has succeeded."""
+    execution: dict[str, Any] = Field(default_factory=dict)
+    """Where the stage runs: executor, nodes, ranks_per_node, pool. May hold `${params.x}`."""
 
 
 class CarrySpec(_Frozen):

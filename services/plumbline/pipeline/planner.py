@@ -14,8 +14,11 @@ from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 from typing import Any
 
+from pydantic import BaseModel
+
 from plumbline.core.artifacts import check_tag
 from plumbline.core.errors import ConfigError, InvalidInputError
+from plumbline.core.execution import Execution, check_ranks
 from plumbline.core.stages import InputSpec, Stage
 from plumbline.pipeline.config import (
     MAX_REPEAT_COUNT,
@@ -52,6 +55,7 @@ class PlannedStage:
     """By input name: `stage:<name>`, `artifact:<id or tag>` or `path:<absolute path>`."""
     depends_on: tuple[str, ...]
     tags: tuple[str, ...] = ()
+    execution: Execution = field(default_factory=Execution)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -392,7 +396,26 @@ def _planned(draft: _Draft, resolver: _Resolver, stages: Mapping[str, Stage]) ->
         inputs=inputs,
         depends_on=_dependencies(inputs),
         tags=tuple(_tag(tag, draft, source, index) for index, tag in enumerate(spec.tags)),
+        execution=_execution(draft, stage, config, source, stages),
     )
+
+
+def _execution(
+    draft: _Draft,
+    stage: Stage,
+    config: BaseModel,
+    source: SourceMap,
+    stages: Mapping[str, Stage],
+) -> Execution:
+    at = (*draft.at, "execution")
+    written = substitute(draft.spec.execution, draft.scope, source, at)
+    what = f"the execution of stage {draft.name!r} ({stage.name})"
+    execution: Execution = validate_as(Execution, written, source, at, what=what)
+    try:
+        check_ranks(stage, config, execution, stages)
+    except ConfigError as error:
+        raise source.error(at, f"stage {draft.name!r}: {error.message}") from error
+    return execution
 
 
 def _tag(raw: str, draft: _Draft, source: SourceMap, index: int) -> str:

@@ -75,6 +75,7 @@ class Preview:
                     inputs=inputs,
                     depends_on=planned.depends_on,
                     tags=planned.tags,
+                    execution=planned.execution,
                     why="will run",
                 )
             )

@@ -25,7 +25,7 @@ from plumbline.pipeline.runs import Run, RunStore, StageProgress, StageRun, now
 logger = logging.getLogger(__name__)
 
 Submit = Callable[..., Job]
-"""(stage name, config, inputs, request_id=, labels=) -> Job"""
+"""(stage name, config, inputs, request_id=, labels=, execution=) -> Job"""
 
 
 class Jobs(Protocol):
@@ -179,6 +179,7 @@ class Runner:
                 inputs,
                 request_id=f"run:{run.id}:{stage.name}",
                 labels={"run_id": run.id, "stage": stage.name, "pipeline": run.pipeline},
+                execution=stage.execution,
             )
         except UnavailableError:
             raise

@@ -16,6 +16,7 @@ from redis.exceptions import LockError
 
 from plumbline.core.broker import KEY_PREFIX, broker_errors, check_redis_url, connect_broker
 from plumbline.core.errors import ConflictError, InvalidInputError, NotFoundError
+from plumbline.core.execution import Execution
 from plumbline.core.jobs import JobState
 from plumbline.core.paging import page_bounds, page_token
 
@@ -47,6 +48,7 @@ class StageRun(_Frozen):
     """`stage:<name>` or `artifact:<id>`; names were resolved when the run was made."""
     depends_on: tuple[str, ...]
     tags: tuple[str, ...] = ()
+    execution: Execution = Execution()
     state: JobState = JobState.QUEUED
     why: str
     job_id: str = ""

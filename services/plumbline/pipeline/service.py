@@ -9,7 +9,7 @@ import grpc
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from plumbline.core.errors import InvalidInputError
-from plumbline.core.job_service import config_from_wire
+from plumbline.core.job_service import config_from_wire, execution_to_wire
 from plumbline.core.jobs import JobState
 from plumbline.core.rpc import run_blocking
 from plumbline.pipeline.runner import Runner
@@ -115,6 +115,7 @@ def _stage_message(stage: StageRun) -> pipeline_pb2.StageRun:
             done=stage.progress.done, total=stage.progress.total, message=stage.progress.message
         ),
         depends_on=stage.depends_on,
+        execution=execution_to_wire(stage.execution),
     )
 
 

@@ -1,13 +1,10 @@
 """Supervised fine-tuning on several ranks, weights sharded among them (FSDP2).
 
+The stage `trainer.sft` calls `train_on_ranks` where its job has several ranks. Without the platform
+it trains from directories:
+
     torchrun --nproc-per-node 2 -m plumbline.trainer.distributed \
         --base POLICY --conversations DIRECTORY --config sft.yaml --output DIRECTORY
-
-Each rank computes its share of every step's examples, and the ranks' gradients are added up. The
-loss is divided by the tokens of the whole step, so the number of ranks changes no result beyond
-rounding. Checkpoints hold whole tensors, so a run may go on with another number of ranks.
-
-Source: Zhao et al. 2023, arXiv:2304.11277, for full sharding.
 """
 
 from __future__ import annotations
@@ -18,36 +15,42 @@ import shutil
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 
 import torch
 import torch.distributed as dist
 import yaml
-from torch import Tensor, nn
-from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
-from torch.distributed.fsdp import FSDPModule, fully_shard
-from torch.distributed.tensor import DTensor, distribute_tensor
+from torch import Tensor
+from torch.distributed.device_mesh import init_device_mesh
 from transformers import PreTrainedModel
 
-from plumbline.core.errors import ConfigError, PlumblineError
+from plumbline.core.errors import ConfigError, FailedPreconditionError, PlumblineError
+from plumbline.core.ranks import leave
 from plumbline.core.validation import parse_config
 from plumbline.data.records import Conversation
 from plumbline.models.chat import ChatFormat, EncodedConversation
 from plumbline.models.checkpoint import load_causal_lm
-from plumbline.models.packing import supports_packing
 from plumbline.trainer.adapters import choose_parameters
-from plumbline.trainer.batches import microbatches
 from plumbline.trainer.config import SFTConfig
 from plumbline.trainer.datasets import read_input
 from plumbline.trainer.directory_context import CHECKPOINTS, DirectoryContext
-from plumbline.trainer.engine import TrainingRun, check_finite
+from plumbline.trainer.engine import RunContext, TrainingRun
 from plumbline.trainer.execution import autocast, deterministic, pick_device, prepare_layers
-from plumbline.trainer.forward import counted_loss
-from plumbline.trainer.lisa import decoder_layers
-from plumbline.trainer.recipes.sft import encode_conversations, plan_steps
-from plumbline.trainer.stages.common import context_length, write_policy
+from plumbline.trainer.recipes.sft import TEST_LOSS, encode_conversations, plan_steps
+from plumbline.trainer.sharding import (
+    ShardedRun,
+    evaluate_sharded,
+    shard,
+    train_sharded,
+    whole_weights,
+)
+from plumbline.trainer.stages.common import CONVERSATION_FILES, context_length, write_policy
 
 _THREADS = "OMP_NUM_THREADS"
+_COLLECTIVE_PATIENCE = timedelta(hours=1)
+"""Ranks wait for the first one while it uploads a checkpoint."""
 _HONOURED = frozenset(
     (
         *("freeze", "seed", "learning_rate", "schedule", "minimum_learning_rate_share"),
@@ -57,141 +60,72 @@ _HONOURED = frozenset(
         *("max_steps", "max_length", "template", "on_error"),
     )
 )
-"""Settings of `trainer.sft`; any other has to stay at its default."""
+"""Settings of `trainer.sft` that the command takes; any other has to stay at its default."""
 
 
-class CountedLoss(nn.Module):
-    """`counted_loss` as a module, in whose forward pass the sharded weights are whole."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SFTData:
+    """What a policy learns from."""
 
-    def __init__(self, model: PreTrainedModel, *, pad_id: int) -> None:
-        super().__init__()
-        self.model, self._pad_id = model, pad_id
-
-    def forward(
-        self,
-        texts: Sequence[Sequence[int]],
-        counted: Sequence[Sequence[bool]],
-        denominator: float,
-    ) -> Tensor:
-        return counted_loss(
-            self.model, texts, counted, denominator=denominator, pad_id=self._pad_id
-        )
+    examples: Sequence[EncodedConversation]
+    held_out: Sequence[EncodedConversation] = ()
+    plan: Sequence[Sequence[int]]
+    """Indices of each step's examples."""
 
 
-class ShardedRun(TrainingRun):
-    """A run whose parameters are spread over the ranks; the first one writes checkpoints."""
-
-    def _whole(self, tensor: Tensor) -> Tensor:
-        # Every rank takes part in gathering, also those that do not write.
-        return super()._whole(tensor.full_tensor() if isinstance(tensor, DTensor) else tensor)
-
-    def _placed(self, value: Tensor, parameter: Tensor) -> Tensor:
-        if isinstance(parameter, DTensor) and value.shape == parameter.shape:
-            # All ranks read the same file, so none has to send.
-            return distribute_tensor(
-                value.to(parameter.device),
-                parameter.device_mesh,
-                parameter.placements,
-                src_data_rank=None,
-            )
-        return super()._placed(value, parameter)
-
-
-def shard(model: PreTrainedModel, mesh: DeviceMesh, *, pad_id: int) -> CountedLoss:
-    """Spread a model over the ranks of a mesh, layer by layer, in place."""
-    # Tried while the weights are whole; the answer is kept.
-    supports_packing(model)
-    loss = CountedLoss(model, pad_id=pad_id)
-    for layer in decoder_layers([model]):
-        fully_shard(layer, mesh=mesh)
-    fully_shard(loss, mesh=mesh)
-    for module in loss.modules():
-        if isinstance(module, FSDPModule):
-            # The loss is divided already; gradients of the ranks are to be added, not averaged.
-            module.set_gradient_divide_factor(1.0)
-            module.set_force_sum_reduction_for_comms(True)
-    return loss
-
-
-def train_sharded(
-    loss: CountedLoss,
-    examples: Sequence[EncodedConversation],
-    run: TrainingRun,
-    plan: Sequence[Sequence[int]],
+def train_on_ranks(
+    model: PreTrainedModel,
+    chat: ChatFormat,
+    data: SFTData,
+    config: SFTConfig,
     *,
-    start: int = 0,
-) -> None:
-    """Train on every step of a plan; all ranks call it with the same arguments.
+    base: Path,
+    output: Path,
+    context: RunContext,
+) -> tuple[ShardedRun, dict[str, float]]:
+    """Train on the ranks of the running process group; the first one writes the policy.
 
+    Args:
+        model: on the CPU, with what is to learn chosen; its parts move to the ranks' devices.
+        base: what it was loaded from.
+    Returns:
+        the run, and figures of the held-out examples.
     Raises:
         FailedPreconditionError: the loss is not finite.
     """
-    loss.train()
-    for step in range(start, len(plan)):
-        # Dropout follows from step and rank alone, so that a resumed run repeats it.
-        torch.manual_seed((run.config.seed * 1_000_003 + step) * 1_009 + dist.get_rank())
-        value = _train_step(loss, examples, run, plan[step], step=step)
-        norm = run.apply_gradients()
-        metrics = {"loss": value, "learning_rate": run.learning_rate, "gradient_norm": norm}
-        run.end_unit(step + 1, len(plan), metrics)
-    loss.eval()
-
-
-def _train_step(
-    loss: CountedLoss,
-    examples: Sequence[EncodedConversation],
-    run: TrainingRun,
-    indices: Sequence[int],
-    *,
-    step: int,
-) -> float:
-    """Gradients of one step over all ranks; returns the mean loss of its counted tokens."""
-    denominator = float(sum(sum(examples[index].response_mask) for index in indices))
-    shares = _shares(examples, indices, dist.get_world_size(), run.config.tokens_per_microbatch)
-    own = shares[dist.get_rank()]
-    total = torch.zeros((), dtype=torch.float64)
-    for turn in range(max(map(len, shares))):
-        # Ranks meet in every pass, so one without examples left computes one that does not count.
-        part, weight = (own[turn], 1.0) if turn < len(own) else (indices[:1], 0.0)
-        value = loss(
-            [examples[index].token_ids for index in part],
-            [examples[index].response_mask for index in part],
-            denominator,
-        )
-        (weight * value).backward()
-        total += weight * value.item()
-    total = total.to(value.device)
-    dist.all_reduce(total)
-    # Only now, so that all ranks stop together; the weights are as they were.
-    check_finite(total.item(), step=step, batch=f"examples {list(indices)[:64]}")
-    return total.item()
-
-
-def _shares(
-    examples: Sequence[EncodedConversation], indices: Sequence[int], ranks: int, budget: int
-) -> list[list[list[int]]]:
-    """Microbatches of every rank; a batch comes sorted by length, so each gets of every length."""
-    lengths = {index: len(examples[index].token_ids) for index in indices}
-    return [
-        microbatches(indices[rank::ranks], lengths, tokens_per_microbatch=budget)
-        for rank in range(ranks)
-    ]
+    is_first = dist.get_rank() == 0
+    mesh = init_device_mesh(pick_device(config.device).type, (dist.get_world_size(),))
+    loss = shard(model, mesh, pad_id=chat.pad_id)
+    run = ShardedRun({"policy": model}, config, total_steps=len(data.plan), context=context)
+    run.saves = is_first
+    train_sharded(loss, data.examples, run, data.plan, start=run.resume())
+    tested: dict[str, float] = {}
+    if data.held_out:
+        budget = config.tokens_per_microbatch
+        tested = {
+            TEST_LOSS: evaluate_sharded(loss, data.held_out, tokens_per_microbatch=budget),
+            "examples.test": float(len(data.held_out)),
+        }
+    weights = whole_weights(model, kept=is_first)
+    if is_first:
+        _write(weights, base, chat, run, output)
+    return run, tested
 
 
 def run_sharded_sft(config: SFTConfig, base: Path, conversations: Path, output: Path) -> None:
     """Fine-tune a policy on the ranks of the running process group and save it.
 
     Raises:
-        ConfigError: the config asks for what sharded training lacks.
+        ConfigError: the config asks for what training from directories lacks.
         PlumblineError: what the data, the checkpoint or the training raise.
     """
     _check_honoured(config)
-    is_first = dist.get_rank() == 0
     output.mkdir(parents=True, exist_ok=True)
-    names = ("conversations.parquet", "demonstrations.parquet")
-    records = read_input(conversations, Conversation, names=names, on_error=config.on_error).records
-    device = pick_device(config.device)
+    records = read_input(
+        conversations, Conversation, names=CONVERSATION_FILES, on_error=config.on_error
+    ).records
     threads = int(os.environ.get(_THREADS, "1"))
+    device = pick_device(config.device)
     with deterministic(seed=config.seed, threads=threads), autocast(config, device):
         model, tokenizer = load_causal_lm(base)
         chat = ChatFormat(tokenizer, template=config.template)
@@ -206,15 +140,12 @@ def run_sharded_sft(config: SFTConfig, base: Path, conversations: Path, output: 
         )
         choose_parameters(model, config)
         prepare_layers(model, config)
-        mesh = init_device_mesh(device.type, (dist.get_world_size(),))
-        loss = shard(model, mesh, pad_id=chat.pad_id)
-        context = DirectoryContext(output, is_first)
-        run = ShardedRun({"policy": model}, config, total_steps=len(plan), context=context)
-        run.saves = is_first
-        train_sharded(loss, examples, run, plan, start=run.resume())
-        weights = {name: p.full_tensor().cpu() for name, p in model.named_parameters()}
-        if is_first:
-            _write(weights, base, chat, run, output)
+        data = SFTData(examples=examples, plan=plan)
+        context = DirectoryContext(output, dist.get_rank() == 0)
+        train_on_ranks(model, chat, data, config, base=base, output=output, context=context)
+    if dist.get_rank() == 0:
+        for name in (CHECKPOINTS, "work"):
+            shutil.rmtree(output / name, ignore_errors=True)
 
 
 def _check_honoured(config: SFTConfig) -> None:
@@ -225,8 +156,8 @@ def _check_honoured(config: SFTConfig) -> None:
     for name, value in config:
         if name not in _HONOURED and value != SFTConfig.model_fields[name].default:
             raise ConfigError(
-                f"{name}={value!r} is not accepted by sharded training; leave it out, or train on "
-                "one rank by the stage trainer.sft",
+                f"{name}={value!r} is not accepted by sharded training from directories; leave it "
+                "out, or run the stage trainer.sft",
                 field=name,
             )
 
@@ -234,32 +165,47 @@ def _check_honoured(config: SFTConfig) -> None:
 def _write(
     weights: Mapping[str, Tensor], base: Path, chat: ChatFormat, run: TrainingRun, output: Path
 ) -> None:
-    """Save a policy with these weights, and remove the checkpoints that led to it."""
+    """Save a policy with these weights."""
     model, _ = load_causal_lm(base)
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             parameter.copy_(weights[name])
     write_policy(model, chat, run, output)
-    for name in (CHECKPOINTS, "work"):
-        shutil.rmtree(output / name, ignore_errors=True)
 
 
 @contextmanager
-def _process_group() -> Iterator[None]:
-    """The group of the ranks that torchrun started, on its accelerators where there are any.
+def process_group(device: str) -> Iterator[None]:
+    """The group of the ranks that torchrun started; one that exists already is left as it is.
 
-    One that exists already is used, and left as it is.
+    Args:
+        device: as in the config; each rank takes the accelerator of its number on the machine.
+    Raises:
+        FailedPreconditionError: accelerators were asked for and there are none, or too few.
     """
     if dist.is_initialized():
         yield
         return
-    if torch.cuda.is_available():
-        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
-    dist.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
-    try:
-        yield
-    finally:
-        dist.destroy_process_group()
+    on_accelerators = pick_device(device).type == "cuda"
+    if on_accelerators:
+        _take_accelerator(int(os.environ["LOCAL_RANK"]))
+    dist.init_process_group("nccl" if on_accelerators else "gloo", timeout=_COLLECTIVE_PATIENCE)
+    yield
+    # Not after an error: the others would see a lost connection before they are told the cause.
+    dist.destroy_process_group()
+
+
+def _take_accelerator(local_rank: int) -> None:
+    """
+    Raises:
+        FailedPreconditionError: the machine has fewer accelerators than ranks.
+    """
+    found = torch.cuda.device_count()
+    if local_rank >= found:
+        raise FailedPreconditionError(
+            f"rank {local_rank} of this machine has no accelerator, of which there are {found}; "
+            "accepted: as many ranks per node as accelerators, or device='cpu'"
+        )
+    torch.cuda.set_device(local_rank)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -274,7 +220,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         values = yaml.safe_load(given.config.read_text(encoding="utf-8")) or {}
         config = parse_config(SFTConfig, values, where=given.config.name)
-        with _process_group():
+        with process_group(config.device):
             run_sharded_sft(config, given.base, given.conversations, given.output)
     except PlumblineError as error:
         print(f"error: {error.message}", file=sys.stderr)
@@ -283,4 +229,4 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    leave(main())

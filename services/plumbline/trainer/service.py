@@ -9,7 +9,13 @@ import grpc
 from google.protobuf.struct_pb2 import Struct
 
 from plumbline.core.errors import NotFoundError
-from plumbline.core.job_service import config_from_wire, inputs_from_wire, job_to_wire
+from plumbline.core.execution import Execution
+from plumbline.core.job_service import (
+    config_from_wire,
+    execution_from_wire,
+    inputs_from_wire,
+    job_to_wire,
+)
 from plumbline.core.jobs import Job
 from plumbline.core.rpc import run_blocking
 from plumbline.core.stages import Stage
@@ -18,9 +24,9 @@ from plumbline.v1 import trainer_pb2 as pb
 from plumbline.v1 import trainer_pb2_grpc as pb_grpc
 
 CreateJob = Callable[
-    [str, Mapping[str, Any], Mapping[str, Sequence[str]], str, Mapping[str, str]], Job
+    [str, Mapping[str, Any], Mapping[str, Sequence[str]], str, Mapping[str, str], Execution], Job
 ]
-"""Queues (stage name, config, inputs, request id, labels) after checking them."""
+"""Queues (stage name, config, inputs, request id, labels, execution) after checking them."""
 
 _PREFIX = "trainer."
 
@@ -60,6 +66,7 @@ class TrainerService(pb_grpc.TrainerServiceServicer):
             inputs_from_wire(request.inputs),
             request.request_id,
             dict(request.labels),
+            execution_from_wire(request.execution),
         )
         return pb.CreateTrainingJobResponse(job=job_to_wire(job))
 
@@ -78,4 +85,6 @@ def _method_to_wire(name: str, stage: Stage) -> pb.TrainingMethod:
         description=stage.description,
         config_schema=schema,
         inputs={input_name: "|".join(spec.kinds) for input_name, spec in stage.inputs.items()},
+        runs_on_ranks=bool(stage.ranks),
+        one_rank_settings=stage.one_rank_settings,
     )

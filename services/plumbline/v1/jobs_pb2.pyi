@@ -19,12 +19,21 @@ class JobState(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     JOB_STATE_SUCCEEDED: _ClassVar[JobState]
     JOB_STATE_FAILED: _ClassVar[JobState]
     JOB_STATE_CANCELLED: _ClassVar[JobState]
+
+class Executor(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    EXECUTOR_UNSPECIFIED: _ClassVar[Executor]
+    EXECUTOR_LOCAL: _ClassVar[Executor]
+    EXECUTOR_KUBERNETES: _ClassVar[Executor]
 JOB_STATE_UNSPECIFIED: JobState
 JOB_STATE_QUEUED: JobState
 JOB_STATE_RUNNING: JobState
 JOB_STATE_SUCCEEDED: JobState
 JOB_STATE_FAILED: JobState
 JOB_STATE_CANCELLED: JobState
+EXECUTOR_UNSPECIFIED: Executor
+EXECUTOR_LOCAL: Executor
+EXECUTOR_KUBERNETES: Executor
 
 class JobProgress(_message.Message):
     __slots__ = ("done", "total", "message")
@@ -42,8 +51,20 @@ class InputReferences(_message.Message):
     artifacts: _containers.RepeatedScalarFieldContainer[str]
     def __init__(self, artifacts: _Optional[_Iterable[str]] = ...) -> None: ...
 
+class Execution(_message.Message):
+    __slots__ = ("executor", "nodes", "ranks_per_node", "pool")
+    EXECUTOR_FIELD_NUMBER: _ClassVar[int]
+    NODES_FIELD_NUMBER: _ClassVar[int]
+    RANKS_PER_NODE_FIELD_NUMBER: _ClassVar[int]
+    POOL_FIELD_NUMBER: _ClassVar[int]
+    executor: Executor
+    nodes: int
+    ranks_per_node: int
+    pool: str
+    def __init__(self, executor: _Optional[_Union[Executor, str]] = ..., nodes: _Optional[int] = ..., ranks_per_node: _Optional[int] = ..., pool: _Optional[str] = ...) -> None: ...
+
 class StageSpec(_message.Message):
-    __slots__ = ("stage", "config", "inputs")
+    __slots__ = ("stage", "config", "inputs", "execution")
     class InputsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -54,10 +75,12 @@ class StageSpec(_message.Message):
     STAGE_FIELD_NUMBER: _ClassVar[int]
     CONFIG_FIELD_NUMBER: _ClassVar[int]
     INPUTS_FIELD_NUMBER: _ClassVar[int]
+    EXECUTION_FIELD_NUMBER: _ClassVar[int]
     stage: str
     config: _struct_pb2.Struct
     inputs: _containers.MessageMap[str, InputReferences]
-    def __init__(self, stage: _Optional[str] = ..., config: _Optional[_Union[_struct_pb2.Struct, _Mapping]] = ..., inputs: _Optional[_Mapping[str, InputReferences]] = ...) -> None: ...
+    execution: Execution
+    def __init__(self, stage: _Optional[str] = ..., config: _Optional[_Union[_struct_pb2.Struct, _Mapping]] = ..., inputs: _Optional[_Mapping[str, InputReferences]] = ..., execution: _Optional[_Union[Execution, _Mapping]] = ...) -> None: ...
 
 class Job(_message.Message):
     __slots__ = ("id", "request_id", "spec", "state", "why", "progress", "attempts", "result_artifact", "create_time", "start_time", "end_time", "labels", "metrics")

@@ -27,7 +27,7 @@ from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__
 from plumbline.v1 import jobs_pb2 as plumbline_dot_v1_dot_jobs__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1bplumbline/v1/pipeline.proto\x12\x0cplumbline.v1\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17plumbline/v1/jobs.proto\"\xe1\x01\n\x08StageRun\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0c\n\x04uses\x18\x02 \x01(\t\x12%\n\x05state\x18\x03 \x01(\x0e\x32\x16.plumbline.v1.JobState\x12\x0b\n\x03why\x18\x04 \x01(\t\x12\x0e\n\x06job_id\x18\x05 \x01(\t\x12\x10\n\x08\x61rtifact\x18\x06 \x01(\t\x12\x0e\n\x06\x63\x61\x63hed\x18\x07 \x01(\x08\x12\x12\n\nduration_s\x18\x08 \x01(\x01\x12+\n\x08progress\x18\t \x01(\x0b\x32\x19.plumbline.v1.JobProgress\x12\x12\n\ndepends_on\x18\n \x03(\t\"\xd3\x02\n\x03Run\x12\n\n\x02id\x18\x01 \x01(\t\x12\x12\n\nrequest_id\x18\x02 \x01(\t\x12\x10\n\x08pipeline\x18\x03 \x01(\t\x12%\n\x05state\x18\x04 \x01(\x0e\x32\x16.plumbline.v1.JobState\x12\x0b\n\x03why\x18\x05 \x01(\t\x12&\n\x06stages\x18\x06 \x03(\x0b\x32\x16.plumbline.v1.StageRun\x12/\n\x07metrics\x18\x07 \x03(\x0b\x32\x1e.plumbline.v1.Run.MetricsEntry\x12/\n\x0b\x63reate_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08\x65nd_time\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x1a.\n\x0cMetricsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\"y\n\x10\x43reateRunRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x15\n\rpipeline_yaml\x18\x02 \x01(\t\x12\'\n\x06params\x18\x03 \x01(\x0b\x32\x17.google.protobuf.Struct\x12\x11\n\tplan_only\x18\x04 \x01(\x08\"3\n\x11\x43reateRunResponse\x12\x1e\n\x03run\x18\x01 \x01(\x0b\x32\x11.plumbline.v1.Run\"\x1f\n\rGetRunRequest\x12\x0e\n\x06run_id\x18\x01 \x01(\t\"0\n\x0eGetRunResponse\x12\x1e\n\x03run\x18\x01 \x01(\x0b\x32\x11.plumbline.v1.Run\"8\n\x0fListRunsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\"L\n\x10ListRunsResponse\x12\x1f\n\x04runs\x18\x01 \x03(\x0b\x32\x11.plumbline.v1.Run\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"!\n\x0fWatchRunRequest\x12\x0e\n\x06run_id\x18\x01 \x01(\t\"2\n\x10WatchRunResponse\x12\x1e\n\x03run\x18\x01 \x01(\x0b\x32\x11.plumbline.v1.Run\"2\n\x10\x43\x61ncelRunRequest\x12\x0e\n\x06run_id\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\"3\n\x11\x43\x61ncelRunResponse\x12\x1e\n\x03run\x18\x01 \x01(\x0b\x32\x11.plumbline.v1.Run2\x8a\x03\n\x0fPipelineService\x12L\n\tCreateRun\x12\x1e.plumbline.v1.CreateRunRequest\x1a\x1f.plumbline.v1.CreateRunResponse\x12\x43\n\x06GetRun\x12\x1b.plumbline.v1.GetRunRequest\x1a\x1c.plumbline.v1.GetRunResponse\x12I\n\x08ListRuns\x12\x1d.plumbline.v1.ListRunsRequest\x1a\x1e.plumbline.v1.ListRunsResponse\x12K\n\x08WatchRun\x12\x1d.plumbline.v1.WatchRunRequest\x1a\x1e.plumbline.v1.WatchRunResponse0\x01\x12L\n\tCancelRun\x12\x1e.plumbline.v1.CancelRunRequest\x1a\x1f.plumbline.v1.CancelRunResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1bplumbline/v1/pipeline.proto\x12\x0cplumbline.v1\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17plumbline/v1/jobs.proto\"\x8d\x02\n\x08StageRun\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0c\n\x04uses\x18\x02 \x01(\t\x12%\n\x05state\x18\x03 \x01(\x0e\x32\x16.plumbline.v1.JobState\x12\x0b\n\x03why\x18\x04 \x01(\t\x12\x0e\n\x06job_id\x18\x05 \x01(\t\x12\x10\n\x08\x61rtifact\x18\x06 \x01(\t\x12\x0e\n\x06\x63\x61\x63hed\x18\x07 \x01(\x08\x12\x12\n\nduration_s\x18\x08 \x01(\x01\x12+\n\x08progress\x18\t \x01(\x0b\x32\x19.plumbline.v1.JobProgress\x12\x12\n\ndepends_on\x18\n \x03(\t\x12*\n\texecution\x18\x0b \x01(\x0b\x32\x17.plumbline.v1.Execution\"\xd3\x02\n\x03Run\x12\n\n\x02id\x18\x01 \x01(\t\x12\x12\n\nrequest_id\x18\x02 \x01(\t\x12\x10\n\x08pipeline\x18\x03 \x01(\t\x12%\n\x05state\x18\x04 \x01(\x0e\x32\x16.plumbline.v1.JobState\x12\x0b\n\x03why\x18\x05 \x01(\t\x12&\n\x06stages\x18\x06 \x03(\x0b\x32\x16.plumbline.v1.StageRun\x12/\n\x07metrics\x18\x07 \x03(\x0b\x32\x1e.plumbline.v1.Run.MetricsEntry\x12/\n\x0b\x63reate_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08\x65nd_time\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x1a.\n\x0cMetricsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\"y\n\x10\x43reateRunRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x15\n\rpipeline_yaml\x18\x02 \x01(\t\x12\'\n\x06params\x18\x03 \x01(\x0b\x32\x17.google.protobuf.Struct\x12\x11\n\tplan_only\x18\x04 \x01(\x08\"3\n\x11\x43reateRunResponse\x12\x1e\n\x03run\x18\x01 \x01(\x0b\x32\x11.plumbline.v1.Run\"\x1f\n\rGetRunRequest\x12\x0e\n\x06run_id\x18\x01 \x01(\t\"0\n\x0eGetRunResponse\x12\x1e\n\x03run\x18\x01 \x01(\x0b\x32\x11.plumbline.v1.Run\"8\n\x0fListRunsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\"L\n\x10ListRunsResponse\x12\x1f\n\x04runs\x18\x01 \x03(\x0b\x32\x11.plumbline.v1.Run\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"!\n\x0fWatchRunRequest\x12\x0e\n\x06run_id\x18\x01 \x01(\t\"2\n\x10WatchRunResponse\x12\x1e\n\x03run\x18\x01 \x01(\x0b\x32\x11.plumbline.v1.Run\"2\n\x10\x43\x61ncelRunRequest\x12\x0e\n\x06run_id\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\"3\n\x11\x43\x61ncelRunResponse\x12\x1e\n\x03run\x18\x01 \x01(\x0b\x32\x11.plumbline.v1.Run2\x8a\x03\n\x0fPipelineService\x12L\n\tCreateRun\x12\x1e.plumbline.v1.CreateRunRequest\x1a\x1f.plumbline.v1.CreateRunResponse\x12\x43\n\x06GetRun\x12\x1b.plumbline.v1.GetRunRequest\x1a\x1c.plumbline.v1.GetRunResponse\x12I\n\x08ListRuns\x12\x1d.plumbline.v1.ListRunsRequest\x1a\x1e.plumbline.v1.ListRunsResponse\x12K\n\x08WatchRun\x12\x1d.plumbline.v1.WatchRunRequest\x1a\x1e.plumbline.v1.WatchRunResponse0\x01\x12L\n\tCancelRun\x12\x1e.plumbline.v1.CancelRunRequest\x1a\x1f.plumbline.v1.CancelRunResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -37,31 +37,31 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_RUN_METRICSENTRY']._loaded_options = None
   _globals['_RUN_METRICSENTRY']._serialized_options = b'8\001'
   _globals['_STAGERUN']._serialized_start=134
-  _globals['_STAGERUN']._serialized_end=359
-  _globals['_RUN']._serialized_start=362
-  _globals['_RUN']._serialized_end=701
-  _globals['_RUN_METRICSENTRY']._serialized_start=655
-  _globals['_RUN_METRICSENTRY']._serialized_end=701
-  _globals['_CREATERUNREQUEST']._serialized_start=703
-  _globals['_CREATERUNREQUEST']._serialized_end=824
-  _globals['_CREATERUNRESPONSE']._serialized_start=826
-  _globals['_CREATERUNRESPONSE']._serialized_end=877
-  _globals['_GETRUNREQUEST']._serialized_start=879
-  _globals['_GETRUNREQUEST']._serialized_end=910
-  _globals['_GETRUNRESPONSE']._serialized_start=912
-  _globals['_GETRUNRESPONSE']._serialized_end=960
-  _globals['_LISTRUNSREQUEST']._serialized_start=962
-  _globals['_LISTRUNSREQUEST']._serialized_end=1018
-  _globals['_LISTRUNSRESPONSE']._serialized_start=1020
-  _globals['_LISTRUNSRESPONSE']._serialized_end=1096
-  _globals['_WATCHRUNREQUEST']._serialized_start=1098
-  _globals['_WATCHRUNREQUEST']._serialized_end=1131
-  _globals['_WATCHRUNRESPONSE']._serialized_start=1133
-  _globals['_WATCHRUNRESPONSE']._serialized_end=1183
-  _globals['_CANCELRUNREQUEST']._serialized_start=1185
-  _globals['_CANCELRUNREQUEST']._serialized_end=1235
-  _globals['_CANCELRUNRESPONSE']._serialized_start=1237
-  _globals['_CANCELRUNRESPONSE']._serialized_end=1288
-  _globals['_PIPELINESERVICE']._serialized_start=1291
-  _globals['_PIPELINESERVICE']._serialized_end=1685
+  _globals['_STAGERUN']._serialized_end=403
+  _globals['_RUN']._serialized_start=406
+  _globals['_RUN']._serialized_end=745
+  _globals['_RUN_METRICSENTRY']._serialized_start=699
+  _globals['_RUN_METRICSENTRY']._serialized_end=745
+  _globals['_CREATERUNREQUEST']._serialized_start=747
+  _globals['_CREATERUNREQUEST']._serialized_end=868
+  _globals['_CREATERUNRESPONSE']._serialized_start=870
+  _globals['_CREATERUNRESPONSE']._serialized_end=921
+  _globals['_GETRUNREQUEST']._serialized_start=923
+  _globals['_GETRUNREQUEST']._serialized_end=954
+  _globals['_GETRUNRESPONSE']._serialized_start=956
+  _globals['_GETRUNRESPONSE']._serialized_end=1004
+  _globals['_LISTRUNSREQUEST']._serialized_start=1006
+  _globals['_LISTRUNSREQUEST']._serialized_end=1062
+  _globals['_LISTRUNSRESPONSE']._serialized_start=1064
+  _globals['_LISTRUNSRESPONSE']._serialized_end=1140
+  _globals['_WATCHRUNREQUEST']._serialized_start=1142
+  _globals['_WATCHRUNREQUEST']._serialized_end=1175
+  _globals['_WATCHRUNRESPONSE']._serialized_start=1177
+  _globals['_WATCHRUNRESPONSE']._serialized_end=1227
+  _globals['_CANCELRUNREQUEST']._serialized_start=1229
+  _globals['_CANCELRUNREQUEST']._serialized_end=1279
+  _globals['_CANCELRUNRESPONSE']._serialized_start=1281
+  _globals['_CANCELRUNRESPONSE']._serialized_end=1332
+  _globals['_PIPELINESERVICE']._serialized_start=1335
+  _globals['_PIPELINESERVICE']._serialized_end=1729
 # @@protoc_insertion_point(module_scope)

@@ -12,7 +12,7 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class StageRun(_message.Message):
-    __slots__ = ("name", "uses", "state", "why", "job_id", "artifact", "cached", "duration_s", "progress", "depends_on")
+    __slots__ = ("name", "uses", "state", "why", "job_id", "artifact", "cached", "duration_s", "progress", "depends_on", "execution")
     NAME_FIELD_NUMBER: _ClassVar[int]
     USES_FIELD_NUMBER: _ClassVar[int]
     STATE_FIELD_NUMBER: _ClassVar[int]
@@ -23,6 +23,7 @@ class StageRun(_message.Message):
     DURATION_S_FIELD_NUMBER: _ClassVar[int]
     PROGRESS_FIELD_NUMBER: _ClassVar[int]
     DEPENDS_ON_FIELD_NUMBER: _ClassVar[int]
+    EXECUTION_FIELD_NUMBER: _ClassVar[int]
     name: str
     uses: str
     state: _jobs_pb2.JobState
@@ -33,7 +34,8 @@ class StageRun(_message.Message):
     duration_s: float
     progress: _jobs_pb2.JobProgress
     depends_on: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, name: _Optional[str] = ..., uses: _Optional[str] = ..., state: _Optional[_Union[_jobs_pb2.JobState, str]] = ..., why: _Optional[str] = ..., job_id: _Optional[str] = ..., artifact: _Optional[str] = ..., cached: _Optional[bool] = ..., duration_s: _Optional[float] = ..., progress: _Optional[_Union[_jobs_pb2.JobProgress, _Mapping]] = ..., depends_on: _Optional[_Iterable[str]] = ...) -> None: ...
+    execution: _jobs_pb2.Execution
+    def __init__(self, name: _Optional[str] = ..., uses: _Optional[str] = ..., state: _Optional[_Union[_jobs_pb2.JobState, str]] = ..., why: _Optional[str] = ..., job_id: _Optional[str] = ..., artifact: _Optional[str] = ..., cached: _Optional[bool] = ..., duration_s: _Optional[float] = ..., progress: _Optional[_Union[_jobs_pb2.JobProgress, _Mapping]] = ..., depends_on: _Optional[_Iterable[str]] = ..., execution: _Optional[_Union[_jobs_pb2.Execution, _Mapping]] = ...) -> None: ...
 
 class Run(_message.Message):
     __slots__ = ("id", "request_id", "pipeline", "state", "why", "stages", "metrics", "create_time", "end_time")

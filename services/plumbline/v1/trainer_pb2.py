@@ -26,7 +26,7 @@ from google.protobuf import struct_pb2 as google_dot_protobuf_dot_struct__pb2
 from plumbline.v1 import jobs_pb2 as plumbline_dot_v1_dot_jobs__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1aplumbline/v1/trainer.proto\x12\x0cplumbline.v1\x1a\x1cgoogle/protobuf/struct.proto\x1a\x17plumbline/v1/jobs.proto\"\xec\x02\n\x18\x43reateTrainingJobRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x0e\n\x06method\x18\x02 \x01(\t\x12\'\n\x06\x63onfig\x18\x03 \x01(\x0b\x32\x17.google.protobuf.Struct\x12\x42\n\x06inputs\x18\x04 \x03(\x0b\x32\x32.plumbline.v1.CreateTrainingJobRequest.InputsEntry\x12\x42\n\x06labels\x18\x05 \x03(\x0b\x32\x32.plumbline.v1.CreateTrainingJobRequest.LabelsEntry\x1aL\n\x0bInputsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12,\n\x05value\x18\x02 \x01(\x0b\x32\x1d.plumbline.v1.InputReferences:\x02\x38\x01\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\";\n\x19\x43reateTrainingJobResponse\x12\x1e\n\x03job\x18\x01 \x01(\x0b\x32\x11.plumbline.v1.Job\"\xcc\x01\n\x0eTrainingMethod\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x13\n\x0b\x64\x65scription\x18\x02 \x01(\t\x12.\n\rconfig_schema\x18\x03 \x01(\x0b\x32\x17.google.protobuf.Struct\x12\x38\n\x06inputs\x18\x04 \x03(\x0b\x32(.plumbline.v1.TrainingMethod.InputsEntry\x1a-\n\x0bInputsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\x14\n\x12ListMethodsRequest\"D\n\x13ListMethodsResponse\x12-\n\x07methods\x18\x01 \x03(\x0b\x32\x1c.plumbline.v1.TrainingMethod2\xca\x01\n\x0eTrainerService\x12\x64\n\x11\x43reateTrainingJob\x12&.plumbline.v1.CreateTrainingJobRequest\x1a\'.plumbline.v1.CreateTrainingJobResponse\x12R\n\x0bListMethods\x12 .plumbline.v1.ListMethodsRequest\x1a!.plumbline.v1.ListMethodsResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1aplumbline/v1/trainer.proto\x12\x0cplumbline.v1\x1a\x1cgoogle/protobuf/struct.proto\x1a\x17plumbline/v1/jobs.proto\"\x98\x03\n\x18\x43reateTrainingJobRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x0e\n\x06method\x18\x02 \x01(\t\x12\'\n\x06\x63onfig\x18\x03 \x01(\x0b\x32\x17.google.protobuf.Struct\x12\x42\n\x06inputs\x18\x04 \x03(\x0b\x32\x32.plumbline.v1.CreateTrainingJobRequest.InputsEntry\x12\x42\n\x06labels\x18\x05 \x03(\x0b\x32\x32.plumbline.v1.CreateTrainingJobRequest.LabelsEntry\x12*\n\texecution\x18\x06 \x01(\x0b\x32\x17.plumbline.v1.Execution\x1aL\n\x0bInputsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12,\n\x05value\x18\x02 \x01(\x0b\x32\x1d.plumbline.v1.InputReferences:\x02\x38\x01\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\";\n\x19\x43reateTrainingJobResponse\x12\x1e\n\x03job\x18\x01 \x01(\x0b\x32\x11.plumbline.v1.Job\"\xfe\x01\n\x0eTrainingMethod\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x13\n\x0b\x64\x65scription\x18\x02 \x01(\t\x12.\n\rconfig_schema\x18\x03 \x01(\x0b\x32\x17.google.protobuf.Struct\x12\x38\n\x06inputs\x18\x04 \x03(\x0b\x32(.plumbline.v1.TrainingMethod.InputsEntry\x12\x15\n\rruns_on_ranks\x18\x05 \x01(\x08\x12\x19\n\x11one_rank_settings\x18\x06 \x03(\t\x1a-\n\x0bInputsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\x14\n\x12ListMethodsRequest\"D\n\x13ListMethodsResponse\x12-\n\x07methods\x18\x01 \x03(\x0b\x32\x1c.plumbline.v1.TrainingMethod2\xca\x01\n\x0eTrainerService\x12\x64\n\x11\x43reateTrainingJob\x12&.plumbline.v1.CreateTrainingJobRequest\x1a\'.plumbline.v1.CreateTrainingJobResponse\x12R\n\x0bListMethods\x12 .plumbline.v1.ListMethodsRequest\x1a!.plumbline.v1.ListMethodsResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -40,21 +40,21 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_TRAININGMETHOD_INPUTSENTRY']._loaded_options = None
   _globals['_TRAININGMETHOD_INPUTSENTRY']._serialized_options = b'8\001'
   _globals['_CREATETRAININGJOBREQUEST']._serialized_start=100
-  _globals['_CREATETRAININGJOBREQUEST']._serialized_end=464
-  _globals['_CREATETRAININGJOBREQUEST_INPUTSENTRY']._serialized_start=341
-  _globals['_CREATETRAININGJOBREQUEST_INPUTSENTRY']._serialized_end=417
-  _globals['_CREATETRAININGJOBREQUEST_LABELSENTRY']._serialized_start=419
-  _globals['_CREATETRAININGJOBREQUEST_LABELSENTRY']._serialized_end=464
-  _globals['_CREATETRAININGJOBRESPONSE']._serialized_start=466
-  _globals['_CREATETRAININGJOBRESPONSE']._serialized_end=525
-  _globals['_TRAININGMETHOD']._serialized_start=528
-  _globals['_TRAININGMETHOD']._serialized_end=732
-  _globals['_TRAININGMETHOD_INPUTSENTRY']._serialized_start=687
-  _globals['_TRAININGMETHOD_INPUTSENTRY']._serialized_end=732
-  _globals['_LISTMETHODSREQUEST']._serialized_start=734
-  _globals['_LISTMETHODSREQUEST']._serialized_end=754
-  _globals['_LISTMETHODSRESPONSE']._serialized_start=756
-  _globals['_LISTMETHODSRESPONSE']._serialized_end=824
-  _globals['_TRAINERSERVICE']._serialized_start=827
-  _globals['_TRAINERSERVICE']._serialized_end=1029
+  _globals['_CREATETRAININGJOBREQUEST']._serialized_end=508
+  _globals['_CREATETRAININGJOBREQUEST_INPUTSENTRY']._serialized_start=385
+  _globals['_CREATETRAININGJOBREQUEST_INPUTSENTRY']._serialized_end=461
+  _globals['_CREATETRAININGJOBREQUEST_LABELSENTRY']._serialized_start=463
+  _globals['_CREATETRAININGJOBREQUEST_LABELSENTRY']._serialized_end=508
+  _globals['_CREATETRAININGJOBRESPONSE']._serialized_start=510
+  _globals['_CREATETRAININGJOBRESPONSE']._serialized_end=569
+  _globals['_TRAININGMETHOD']._serialized_start=572
+  _globals['_TRAININGMETHOD']._serialized_end=826
+  _globals['_TRAININGMETHOD_INPUTSENTRY']._serialized_start=781
+  _globals['_TRAININGMETHOD_INPUTSENTRY']._serialized_end=826
+  _globals['_LISTMETHODSREQUEST']._serialized_start=828
+  _globals['_LISTMETHODSREQUEST']._serialized_end=848
+  _globals['_LISTMETHODSRESPONSE']._serialized_start=850
+  _globals['_LISTMETHODSRESPONSE']._serialized_end=918
+  _globals['_TRAINERSERVICE']._serialized_start=921
+  _globals['_TRAINERSERVICE']._serialized_end=1123
 # @@protoc_insertion_point(module_scope)

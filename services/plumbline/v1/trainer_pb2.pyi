@@ -9,7 +9,7 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class CreateTrainingJobRequest(_message.Message):
-    __slots__ = ("request_id", "method", "config", "inputs", "labels")
+    __slots__ = ("request_id", "method", "config", "inputs", "labels", "execution")
     class InputsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -29,12 +29,14 @@ class CreateTrainingJobRequest(_message.Message):
     CONFIG_FIELD_NUMBER: _ClassVar[int]
     INPUTS_FIELD_NUMBER: _ClassVar[int]
     LABELS_FIELD_NUMBER: _ClassVar[int]
+    EXECUTION_FIELD_NUMBER: _ClassVar[int]
     request_id: str
     method: str
     config: _struct_pb2.Struct
     inputs: _containers.MessageMap[str, _jobs_pb2.InputReferences]
     labels: _containers.ScalarMap[str, str]
-    def __init__(self, request_id: _Optional[str] = ..., method: _Optional[str] = ..., config: _Optional[_Union[_struct_pb2.Struct, _Mapping]] = ..., inputs: _Optional[_Mapping[str, _jobs_pb2.InputReferences]] = ..., labels: _Optional[_Mapping[str, str]] = ...) -> None: ...
+    execution: _jobs_pb2.Execution
+    def __init__(self, request_id: _Optional[str] = ..., method: _Optional[str] = ..., config: _Optional[_Union[_struct_pb2.Struct, _Mapping]] = ..., inputs: _Optional[_Mapping[str, _jobs_pb2.InputReferences]] = ..., labels: _Optional[_Mapping[str, str]] = ..., execution: _Optional[_Union[_jobs_pb2.Execution, _Mapping]] = ...) -> None: ...
 
 class CreateTrainingJobResponse(_message.Message):
     __slots__ = ("job",)
@@ -43,7 +45,7 @@ class CreateTrainingJobResponse(_message.Message):
     def __init__(self, job: _Optional[_Union[_jobs_pb2.Job, _Mapping]] = ...) -> None: ...
 
 class TrainingMethod(_message.Message):
-    __slots__ = ("name", "description", "config_schema", "inputs")
+    __slots__ = ("name", "description", "config_schema", "inputs", "runs_on_ranks", "one_rank_settings")
     class InputsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -55,11 +57,15 @@ class TrainingMethod(_message.Message):
     DESCRIPTION_FIELD_NUMBER: _ClassVar[int]
     CONFIG_SCHEMA_FIELD_NUMBER: _ClassVar[int]
     INPUTS_FIELD_NUMBER: _ClassVar[int]
+    RUNS_ON_RANKS_FIELD_NUMBER: _ClassVar[int]
+    ONE_RANK_SETTINGS_FIELD_NUMBER: _ClassVar[int]
     name: str
     description: str
     config_schema: _struct_pb2.Struct
     inputs: _containers.ScalarMap[str, str]
-    def __init__(self, name: _Optional[str] = ..., description: _Optional[str] = ..., config_schema: _Optional[_Union[_struct_pb2.Struct, _Mapping]] = ..., inputs: _Optional[_Mapping[str, str]] = ...) -> None: ...
+    runs_on_ranks: bool
+    one_rank_settings: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, name: _Optional[str] = ..., description: _Optional[str] = ..., config_schema: _Optional[_Union[_struct_pb2.Struct, _Mapping]] = ..., inputs: _Optional[_Mapping[str, str]] = ..., runs_on_ranks: _Optional[bool] = ..., one_rank_settings: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class ListMethodsRequest(_message.Message):
     __slots__ = ()

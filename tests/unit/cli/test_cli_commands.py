@@ -19,7 +19,7 @@ def plumbline(*arguments: str, cwd: Path, stdin: str = "") -> subprocess.Complet
     return subprocess.run(
         [sys.executable, "-m", "plumbline.cli.main", *arguments],
         cwd=cwd,
-        env=inherited,
+        env={**inherited, "PLUMBLINE_CONTEXT": "local"},
         input=stdin,
         capture_output=True,
         text=True,
@@ -81,6 +81,7 @@ def test_plan_needs_no_service(tmp_path: Path) -> None:
         "cached": False,
         "artifact": None,
         "depends_on": [],
+        "execution": None,
     }
 
 

@@ -8,6 +8,8 @@ import sys
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from plumbline.core.errors import (
     CancelledError,
@@ -23,7 +25,7 @@ from plumbline.core.errors import (
 )
 from plumbline.core.job_runner import WorkerConfig
 from plumbline.core.process_identity import ProcessIdentity, lease_owner, owner_is_gone
-from plumbline.core.stage_outcome import Outcome, Verdict, outcome_of_error
+from plumbline.core.stage_outcome import LAST_WORDS_BYTES, Outcome, Verdict, outcome_of_error
 
 
 @pytest.mark.parametrize(
@@ -71,6 +73,44 @@ def test_an_incomplete_outcome_is_none(tmp_path: Path, content: bytes | None) ->
         path.write_bytes(content)
 
     assert Outcome.read(path) is None
+
+
+def test_last_words_overwrite_a_file_that_cannot_be_replaced(tmp_path: Path) -> None:
+    path = tmp_path / "termination-log"
+    path.touch()
+    inode = path.stat().st_ino
+    outcome = Outcome(verdict=Verdict.FAILED, why="steps=-1", code="INVALID_ARGUMENT")
+
+    outcome.write_last_words(path)
+
+    assert Outcome.read(path) == outcome
+    assert path.stat().st_ino == inode, "Kubernetes mounts this very file"
+
+
+@given(
+    why=st.text(max_size=3000),
+    waiting_for=st.lists(st.text("0123456789abcdef", min_size=32, max_size=32), max_size=200),
+)
+def test_last_words_fit_and_stay_complete(why: str, waiting_for: list[str]) -> None:
+    """Kubernetes cuts at 4096 bytes, in the middle of JSON if need be."""
+    given_outcome = Outcome(verdict=Verdict.WAITING, why=why, waiting_for=tuple(waiting_for))
+
+    encoded = given_outcome.json_within(LAST_WORDS_BYTES)
+
+    read = Outcome.parse(encoded)
+    assert len(encoded) <= LAST_WORDS_BYTES and read is not None
+    assert why.startswith(read.why)
+    assert list(read.waiting_for) == waiting_for[: len(read.waiting_for)]
+    # Ids matter more than words, and both stay whole where there is room.
+    assert read.why == "" or read.waiting_for == given_outcome.waiting_for
+    if len(given_outcome.model_dump_json().encode()) <= LAST_WORDS_BYTES:
+        assert read == given_outcome
+
+
+def test_words_are_cut_to_the_bound_and_not_far_below() -> None:
+    outcome = Outcome(verdict=Verdict.CRASHED, why="x" * 6000, code="INTERNAL")
+
+    assert LAST_WORDS_BYTES - 10 < len(outcome.json_within(LAST_WORDS_BYTES)) <= LAST_WORDS_BYTES
 
 
 def test_a_lease_shorter_than_three_renewals_is_refused() -> None:

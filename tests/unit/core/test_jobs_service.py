@@ -12,7 +12,14 @@ from pydantic import BaseModel, ConfigDict
 
 from plumbline.core.broker import connect_broker
 from plumbline.core.errors import ConfigError, InvalidInputError, NotFoundError
-from plumbline.core.job_service import JobService, config_from_wire, job_to_wire
+from plumbline.core.execution import Execution
+from plumbline.core.job_service import (
+    JobService,
+    config_from_wire,
+    execution_from_wire,
+    execution_to_wire,
+    job_to_wire,
+)
 from plumbline.core.jobs import JobStore
 from plumbline.core.queue import create_app
 from plumbline.core.rpc import connect, serve_in_thread
@@ -41,6 +48,7 @@ STAGES = {
         output_kind="report",
         queue="training",
         run="nowhere:nothing",
+        ranks="nowhere:nothing",
     )
 }
 
@@ -92,6 +100,36 @@ def test_create_is_idempotent_by_request_id(stub: Any) -> None:
     assert stub.CreateJob(request(steps=3)).job.id == first.id
     with pytest.raises(InvalidInputError, match=first.id):
         stub.CreateJob(request(steps=4))
+
+
+def test_where_a_job_runs_is_part_of_its_request(stub: Any, jobs: JobStore) -> None:
+    plain, placed = request(steps=3), request(steps=3)
+    placed.request_id = "r2"
+    placed.spec.execution.CopyFrom(pb.Execution(nodes=2, ranks_per_node=8, pool="big"))
+
+    first, second = stub.CreateJob(plain).job, stub.CreateJob(placed).job
+
+    assert second.spec.execution == placed.spec.execution and second.id != first.id
+    assert not first.spec.HasField("execution")
+    assert jobs.get(second.id).spec["execution"] == {
+        "nodes": 2, "ranks_per_node": 8, "pool": "big"
+    }  # fmt: skip
+    assert stub.CreateJob(placed).job.id == second.id
+    placed.spec.execution.nodes = 3
+    with pytest.raises(InvalidInputError, match="another body"):
+        stub.CreateJob(placed)
+    # The default spelt out is no other body.
+    plain.spec.execution.CopyFrom(pb.Execution(nodes=1))
+    assert stub.CreateJob(plain).job.id == first.id
+
+
+@pytest.mark.parametrize("executor", [0, 1, 2])
+def test_executions_keep_their_meaning_over_the_wire(executor: int) -> None:
+    pool = "" if executor == pb.EXECUTOR_LOCAL else "a-1"
+    sent = pb.Execution(executor=executor, nodes=1, ranks_per_node=4, pool=pool)
+
+    assert execution_to_wire(execution_from_wire(sent)) == sent
+    assert execution_to_wire(Execution()) is None
 
 
 def test_a_misspelt_key_is_refused_with_its_field(stub: Any) -> None:

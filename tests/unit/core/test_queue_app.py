@@ -146,6 +146,29 @@ def test_specs_with_other_keys_or_another_stage_are_refused(app: Celery, spec: A
         app.tasks[SUBMIT]("room.count", spec)
 
 
+def test_a_script_may_say_where_its_job_runs(app: Celery, jobs: JobStore) -> None:
+    spec = {"inputs": INPUTS, "execution": {"executor": "kubernetes", "pool": "cpu"}}
+
+    job = jobs.get(app.tasks[SUBMIT]("room.count", spec))
+
+    assert job.spec["execution"] == {"executor": "kubernetes", "pool": "cpu"}
+
+
+@pytest.mark.parametrize(
+    ("execution", "message"),
+    [
+        ({"nodes": 2}, "room.count runs on one rank"),
+        ({"node": 2}, "spec.execution: unknown key 'node'"),
+        ([], "spec.execution"),
+    ],
+)
+def test_executions_that_are_not_accepted(app: Celery, execution: Any, message: str) -> None:
+    spec = {"inputs": INPUTS, "execution": execution}
+
+    with pytest.raises(ConfigError, match=message):
+        app.tasks[SUBMIT]("room.count", spec)
+
+
 def test_pipeline_workers_serve_scripts_that_know_no_routes() -> None:
     assert consumed_queues(["pipeline"]) == ("pipeline", "celery")
     assert consumed_queues(["training", "scoring"]) == ("training", "scoring")

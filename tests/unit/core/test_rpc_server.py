@@ -260,7 +260,7 @@ PROGRAM = textwrap.dedent(
         reward_pb2_grpc.add_RewardServiceServicer_to_server(SlowReward(), server)
         return ["plumbline.v1.RewardService"]
 
-    serve("reward", register, settings=Settings.from_environment(), drain_s=0.6,
+    serve("reward", register, settings=Settings.from_environment(),
           grace_s=float(sys.argv[1]), on_stop=lambda: print("on_stop", flush=True))
     """
 )
@@ -275,6 +275,7 @@ def server_process(
         **os.environ,
         "PLUMBLINE_STATE_DIR": str(tmp_path),
         "PLUMBLINE_REWARD_ADDRESS_FILE": str(address_file),
+        "PLUMBLINE_DRAIN_S": "0.6",
         **variables,
     }
     process = subprocess.Popen(
@@ -396,6 +397,29 @@ def test_health_and_metrics_have_plain_ports_of_their_own(tmp_path: Path) -> Non
             assert caught.value.code() is grpc.StatusCode.UNIMPLEMENTED
         with urllib.request.urlopen(f"http://127.0.0.1:{metrics_port}/", timeout=10) as page:
             assert b"plumbline_rpc_in_flight" in page.read()
+
+
+@pytest.mark.integration
+def test_a_server_that_drains_is_not_ready_but_alive(tmp_path: Path) -> None:
+    listen = f"127.0.0.1:{_free_port()}"
+    with (
+        server_process(tmp_path, 1, PLUMBLINE_HEALTH_LISTEN=listen, PLUMBLINE_DRAIN_S="3") as (
+            process,
+            _,
+        ),
+        grpc.insecure_channel(listen) as channel,
+    ):
+        health = health_pb2_grpc.HealthStub(channel)
+
+        def status(service: str) -> int:
+            return health.Check(health_pb2.HealthCheckRequest(service=service), timeout=10).status
+
+        assert (status(""), status("liveness")) == (SERVING, SERVING)
+        process.send_signal(signal.SIGTERM)
+        deadline = time.monotonic() + 2
+        while status("") == SERVING and time.monotonic() < deadline:
+            time.sleep(0.02)
+        assert (status(""), status("liveness")) == (NOT_SERVING, SERVING)
 
 
 @pytest.mark.integration

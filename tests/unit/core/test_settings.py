@@ -43,6 +43,14 @@ def test_defaults_lie_under_the_state_directory(tmp_path: Path) -> None:
     assert settings.import_roots is None
 
 
+def test_how_a_server_ends_is_bounded() -> None:
+    settings = Settings.from_environment({"PLUMBLINE_DRAIN_S": "5", "PLUMBLINE_GRACE_S": "0.5"})
+    assert (settings.drain_s, settings.grace_s) == (5.0, 0.5)
+    for value in ("-1", "301", "nan", "soon"):
+        with pytest.raises(ConfigError, match="PLUMBLINE_DRAIN_S"):
+            Settings.from_environment({"PLUMBLINE_DRAIN_S": value})
+
+
 def test_environment_wins_over_the_endpoints_file(tmp_path: Path) -> None:
     (tmp_path / "endpoints.json").write_text(
         json.dumps(
@@ -66,6 +74,7 @@ def test_environment_wins_over_the_endpoints_file(tmp_path: Path) -> None:
             "PLUMBLINE_REWARD_TARGET": "dns:///reward:50051",
             "PLUMBLINE_REWARD_LISTEN": "0.0.0.0:50051",
             "PLUMBLINE_THREADS": "4",
+            "PLUMBLINE_EXECUTOR": "kubernetes",
         }
     )
     assert (given.redis_url, given.store_url) == ("redis://given", "s3://bucket")
@@ -73,6 +82,7 @@ def test_environment_wins_over_the_endpoints_file(tmp_path: Path) -> None:
     assert given.target("sampler") == "127.0.0.1:2"
     assert given.listen("reward") == "0.0.0.0:50051"
     assert given.threads == 4
+    assert (from_file.executor, given.executor) == ("local", "kubernetes")
 
 
 def test_services_that_start_later_are_seen(tmp_path: Path) -> None:
@@ -107,6 +117,7 @@ def test_import_roots_set_but_empty_allow_nothing() -> None:
     ("environment", "message"),
     [
         ({"PLUMBLINE_CACHE_BYTES": "lots"}, r"PLUMBLINE_CACHE_BYTES: cache_bytes='lots'"),
+        ({"PLUMBLINE_EXECUTOR": "k8s"}, "PLUMBLINE_EXECUTOR: executor='k8s'"),
         ({"PLUMBLINE_THREADS": "0"}, "PLUMBLINE_THREADS: threads='0'.*greater than or equal to 1"),
         ({"PLUMBLINE_TLS_CERT": "/cert"}, "PLUMBLINE_TLS_KEY=None must be set together"),
         ({"PLUMBLINE_S3_ACCESS_KEY": "k"}, "PLUMBLINE_S3_SECRET_KEY must be set together"),

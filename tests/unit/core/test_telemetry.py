@@ -156,3 +156,40 @@ def test_one_trace_runs_from_client_over_server_to_task() -> None:
     ]
     assert found["traces"] == 1
     assert found["request_ids"] == ["r-9"]
+
+
+REDELIVERY = """
+import gc, threading
+from types import SimpleNamespace
+from celery import signals
+from plumbline.core import telemetry
+
+telemetry.instrument_celery()
+both_run, first_ended = threading.Barrier(2), threading.Event()
+
+def run(name, wait):
+    task = SimpleNamespace(
+        name="run_job", request=SimpleNamespace(headers={telemetry.REQUEST_ID_KEY: name})
+    )
+    signals.task_prerun.send(sender="run_job", task_id="same", task=task)
+    both_run.wait(10)
+    wait()
+    signals.task_postrun.send(sender="run_job", task_id="same", task=task)
+    gc.collect()
+    assert telemetry.current_request_id() is None, name
+
+again = threading.Thread(target=run, args=["again", first_ended.wait])
+again.start()
+run("first", lambda: None)
+first_ended.set()
+again.join()
+"""
+
+
+def test_a_message_that_is_delivered_again_is_left_in_its_own_thread() -> None:
+    """A launcher follows a job for hours, and the broker delivers its message twice a minute."""
+    ran = subprocess.run(
+        [sys.executable, "-c", REDELIVERY], capture_output=True, text=True, timeout=60
+    )
+
+    assert (ran.returncode, ran.stderr) == (0, "")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from types import MappingProxyType
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -51,6 +52,11 @@ STAGES = MappingProxyType(
                 "corpus",
             ),
             _stage("report", CountConfig, {"numbers": InputSpec(kinds=("corpus",))}, "report"),
+            replace(
+                _stage("share", CountConfig, {}, "corpus"),
+                ranks=f"{__name__}:run_count",
+                one_rank_settings=("start",),
+            ),
         )
     }
 )

@@ -64,7 +64,7 @@ def test_unknown_key_names_its_line_and_the_closest_key() -> None:
     error = error_of("name: a\nstages:\n  - name: x\n    uses: r.o\n    inputz: {}\n")
 
     assert error.message.startswith("p.yaml:5: unknown key 'inputz'; did you mean 'inputs'?")
-    assert "accepted: inputs, name, tags, uses, with" in error.message
+    assert "accepted: execution, inputs, name, tags, uses, with" in error.message
 
 
 def test_unknown_key_inside_a_block() -> None:

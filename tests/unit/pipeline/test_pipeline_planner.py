@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import pytest
 from fake_stages import STAGES
 
 from plumbline.core.errors import ConfigError
+from plumbline.core.execution import Execution
 from plumbline.pipeline.config import load_pipeline
 from plumbline.pipeline.planner import Plan, input_params, is_artifact_reference, plan_pipeline
 
@@ -207,3 +209,42 @@ def test_params_that_are_inputs_are_known() -> None:
 )
 def test_what_names_an_artifact(text: str, expected: bool) -> None:
     assert is_artifact_reference(text) is expected
+
+
+def test_an_execution_is_read_with_its_params() -> None:
+    text = stages(
+        "name: a, uses: fake.share, execution: {nodes: '${params.n}', pool: big}",
+        "name: b, uses: fake.count",
+        params="{n: 3}",
+    )
+
+    planned = plan(text, {"n": 2}).stages
+
+    assert [stage.execution for stage in planned] == [Execution(nodes=2, pool="big"), Execution()]
+
+
+@pytest.mark.parametrize(
+    ("uses", "execution", "message"),
+    [
+        ("share", "{node: 2}", "p.yaml:4: unknown key 'node' in the execution of stage 'a'"),
+        ("share", "{nodes: 0}", "p.yaml:4: wrong value for 'nodes' in the execution"),
+        ("share", "{nodes: 2, executor: local}", "nodes=2 with executor='local'"),
+        (
+            "count",
+            "{nodes: 2}",
+            "stage fake.count runs on one rank.*run on several: fake.share",
+        ),
+    ],
+)
+def test_wrong_executions_are_refused_with_their_line(
+    uses: str, execution: str, message: str
+) -> None:
+    found = refusal(stages(f"name: a, uses: fake.{uses}, execution: {execution}"))
+
+    assert re.search(message, found), found
+
+
+def test_a_setting_for_one_rank_is_refused_on_two() -> None:
+    line = "name: a, uses: fake.share, with: {start: 1}, execution: {ranks_per_node: 2}"
+
+    assert "start=1 works on one rank" in refusal(stages(line))

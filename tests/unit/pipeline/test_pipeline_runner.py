@@ -14,6 +14,7 @@ from fake_stages import STAGES, read_number
 from plumbline.core.artifacts import ArtifactStore, open_configured_store
 from plumbline.core.broker import connect_broker
 from plumbline.core.errors import InvalidInputError, NotFoundError, PlumblineError
+from plumbline.core.execution import Execution
 from plumbline.core.jobs import Job, JobState, JobStore
 from plumbline.core.settings import Settings
 from plumbline.core.stages import run_stage
@@ -46,6 +47,7 @@ class Platform:
         self.jobs = JobStore(url)
         self.runs = RunStore(url)
         self.submitted: list[str] = []
+        self.executions: list[Execution] = []
         self.runner = Runner(
             runs=self.runs,
             jobs=self.jobs,
@@ -55,8 +57,11 @@ class Platform:
             submit=self._submit,
         )
 
-    def _submit(self, stage: str, config: Any, inputs: Any, **options: Any) -> Job:
+    def _submit(
+        self, stage: str, config: Any, inputs: Any, *, execution: Execution, **options: Any
+    ) -> Job:
         self.submitted.append(options["labels"]["stage"])
+        self.executions.append(execution)
         spec = {"stage": stage, "config": config, "inputs": inputs}
         return self.jobs.create(spec, queue="evaluation", **options)
 
@@ -100,6 +105,19 @@ def platform(valkey: str, tmp_path: Path) -> Iterator[Platform]:
 
 def states(run: Run) -> dict[str, str]:
     return {stage.name: stage.state.value for stage in run.stages}
+
+
+def test_a_stage_is_queued_where_its_execution_says(platform: Platform) -> None:
+    text = "name: p\nstages: [{name: a, uses: fake.count, execution: {pool: big}}]\n"
+
+    run = platform.runner.create(text, {})
+
+    assert platform.executions == [Execution(pool="big")]
+    assert platform.runs.get(run.id).stage("a").execution == Execution(pool="big")
+    platform.finish(run)
+    # Elsewhere it is the same stage, so its artifact is found.
+    again = platform.runner.create(text.replace("big", "small"), {})
+    assert again.stage("a").cached
 
 
 def test_stages_are_queued_when_their_inputs_exist(platform: Platform) -> None:

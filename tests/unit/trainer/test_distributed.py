@@ -47,6 +47,7 @@ from pathlib import Path
 
 import torch.distributed as dist
 
+from plumbline.core.ranks import leave
 from plumbline.trainer.config import SFTConfig
 from plumbline.trainer.directory_context import DirectoryContext
 from plumbline.trainer.distributed import main, run_sharded_sft
@@ -80,7 +81,7 @@ run_sharded_sft(settings, base, data, resumed)
 inputs = ["--base", base, "--conversations", data, "--config", config]
 ended = main(list(map(str, [*inputs, "--output", whole])))
 dist.destroy_process_group()
-sys.exit(ended)
+leave(ended)
 """
 
 

@@ -18,7 +18,7 @@ import shutil
 import time
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
@@ -30,6 +30,7 @@ Fetch = Callable[[FileEntry, Path], str]
 """Copies one file of the artifact to a path; returns the sha256 of what it wrote."""
 
 _MAKE_TIMEOUT_S: Final = 3600.0
+_LOOK_AGAIN_S: Final = 0.2
 _EVICT_TIMEOUT_S: Final = 60.0
 
 
@@ -72,19 +73,41 @@ class LocalCache:
         Raises: as `pinned`.
         """
         self._prepare()
+        deadline = time.monotonic() + _MAKE_TIMEOUT_S
         with disk_errors(f"caching artifact {artifact.id} in {self._root}"):
-            with file_lock(self._lock(artifact.id), shared=True, timeout_s=_MAKE_TIMEOUT_S):
-                if self._is_intact(artifact):
-                    self._touch(artifact.id)
-                    return self._entries / artifact.id
-            self._evict(room_for=artifact.manifest.size_bytes)
-            with file_lock(self._lock(artifact.id), timeout_s=_MAKE_TIMEOUT_S):
-                if not self._is_intact(artifact):
-                    self._make(artifact, fetch)
-                self._touch(artifact.id)
-                # While this one is locked, the others give way to it.
-                self._evict(room_for=0)
+            while not (self._is_there(artifact) or self._made(artifact, fetch)):
+                if time.monotonic() >= deadline:
+                    raise ConflictError(
+                        f"artifact {artifact.id} was neither there nor free to be made within "
+                        f"{_MAKE_TIMEOUT_S:g} s"
+                    )
         return self._entries / artifact.id
+
+    def _is_there(self, artifact: Artifact) -> bool:
+        with file_lock(self._lock(artifact.id), shared=True, timeout_s=_MAKE_TIMEOUT_S):
+            if not self._is_intact(artifact):
+                return False
+            self._touch(artifact.id)
+            return True
+
+    def _made(self, artifact: Artifact, fetch: Fetch) -> bool:
+        """Make the entry; False where somebody holds it.
+
+        Whoever made it since it was looked for may have pinned it for hours, so that nobody must
+        wait until he lets go: ranks of one job would wait for each other.
+        """
+        self._evict(room_for=artifact.manifest.size_bytes)
+        with ExitStack() as held:
+            try:
+                held.enter_context(file_lock(self._lock(artifact.id), timeout_s=_LOOK_AGAIN_S))
+            except ConflictError:
+                return False
+            if not self._is_intact(artifact):
+                self._make(artifact, fetch)
+            self._touch(artifact.id)
+            # While this one is locked, the others give way to it.
+            self._evict(room_for=0)
+        return True
 
     def discard(self, artifact_id: str) -> None:
         """Drop an entry unless it is in use."""

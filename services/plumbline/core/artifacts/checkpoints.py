@@ -84,12 +84,33 @@ class Checkpoints:
         """
         for step in self.steps(key):
             try:
-                self._copy(key, step, destination)
+                self.copy(key, step, destination)
             except (CorruptArtifactError, NotFoundError) as error:
                 logger.warning("checkpoint of step %d is skipped: %s", step, error)
                 continue
             return destination, step
         return None
+
+    def copy(self, key: str, step: int, destination: Path) -> None:
+        """Copy the checkpoint of one step into `destination`.
+
+        Raises:
+            NotFoundError: there is none.
+            CorruptArtifactError: a file is not what the checkpoint says.
+        """
+        prefix = self._step_prefix(key, step)
+        data, _ = self._backend.get(f"{prefix}manifest.json")
+        shutil.rmtree(destination, ignore_errors=True)
+        for name, entry in _entries(data).items():
+            path = destination / name
+            with disk_errors(f"copying a checkpoint to {destination}"):
+                path.parent.mkdir(parents=True, exist_ok=True)
+            digest = check_artifact_id(entry["sha256"])
+            found = self._backend.download(f"{prefix}files/{digest}", path)
+            if found != digest:
+                raise CorruptArtifactError(
+                    f"file {name!r} of checkpoint {step} has sha256 {found}, expected {digest}"
+                )
 
     def steps(self, key: str) -> list[int]:
         """Steps with a complete checkpoint, newest first."""
@@ -104,21 +125,6 @@ class Checkpoints:
         """Remove all checkpoints of a stage key."""
         for step in list(self._all_steps(key)):
             self._delete_step(key, step)
-
-    def _copy(self, key: str, step: int, destination: Path) -> None:
-        prefix = self._step_prefix(key, step)
-        data, _ = self._backend.get(f"{prefix}manifest.json")
-        shutil.rmtree(destination, ignore_errors=True)
-        for name, entry in _entries(data).items():
-            path = destination / name
-            with disk_errors(f"copying a checkpoint to {destination}"):
-                path.parent.mkdir(parents=True, exist_ok=True)
-            digest = check_artifact_id(entry["sha256"])
-            found = self._backend.download(f"{prefix}files/{digest}", path)
-            if found != digest:
-                raise CorruptArtifactError(
-                    f"file {name!r} of checkpoint {step} has sha256 {found}, expected {digest}"
-                )
 
     def _drop_old(self, key: str, keep: int) -> None:
         kept = self.steps(key)[:keep]

@@ -3,65 +3,66 @@
 Compare-and-set uses conditional PUT (`If-None-Match: *` and `If-Match: <etag>`). The client has no
 public call for it, so it goes through a presigned URL; headers outside the signature are allowed
 there. A store that ignores the condition is found out by a probe and refused.
+
+A download whose connection breaks goes on with a range request from the byte that it reached.
 """
 
 from __future__ import annotations
 
 import base64
+import contextlib
 import hashlib
 import io
+import itertools
 import os
 import threading
+import time
 import uuid
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Generator, Iterator
 from datetime import timedelta
 from pathlib import Path
-from typing import IO, Any, Final
-from urllib.parse import urlsplit
-from xml.etree import ElementTree
+from typing import IO, Final
 
 import urllib3
-from minio import Minio
 from minio.error import MinioException, S3Error, ServerError
 
 from plumbline.core.artifacts.disk import CHUNK_BYTES, disk_errors, open_regular
+from plumbline.core.artifacts.s3_client import (
+    error_in,
+    http_client,
+    root_cause,
+    s3_client,
+    typed_error,
+)
 from plumbline.core.errors import (
-    ConfigError,
     ConflictError,
     CorruptArtifactError,
     FailedPreconditionError,
     NotFoundError,
-    PermissionDeniedError,
     PlumblineError,
-    StorageFullError,
     StorageUnavailableError,
-    UnauthenticatedError,
 )
+from plumbline.core.settings import S3Access
 
 PART_BYTES: Final = 64 * 2**20
 """Files above this size are uploaded in parts of this size."""
 _MAX_PARTS: Final = 10_000
 _PARALLEL_PARTS: Final = 2
 _PRESIGNED_FOR: Final = timedelta(minutes=5)
-
-_ABSENT_CODES: Final = {"NoSuchKey", "NoSuchBucket", "NoSuchUpload"}
-_FULL_CODES: Final = {
-    "XMinioStorageFull",
-    "XMinioAdminBucketQuotaExceeded",
-    "QuotaExceeded",
-    "InsufficientStorage",
-}
-_UNKNOWN_CALLER_CODES: Final = {"InvalidAccessKeyId", "SignatureDoesNotMatch", "ExpiredToken"}
+_RESUMES: Final = 4
+"""Broken connections in a row, none of which brought a byte, after which a download is given up."""
+_RESUME_PAUSE_S: Final = 0.2
+"""Before the first resumption; doubled with each that brings nothing."""
 
 
 class S3Backend:
     """ObjectBackend over one bucket and prefix.
 
     Args:
-        endpoint: http(s)://host:port.
-        access_key, secret_key: None for anonymous access.
+        access: endpoint (http(s)://host:port), keys, region, and whom to trust.
         timeout_s: of connecting; reading waits up to twelve times as long.
+    Raises:
+        ConfigError: a malformed endpoint, or a file of authorities that cannot be read.
     """
 
     def __init__(
@@ -69,39 +70,14 @@ class S3Backend:
         bucket: str,
         prefix: str = "",
         *,
-        endpoint: str,
-        access_key: str | None,
-        secret_key: str | None,
-        region: str,
+        access: S3Access,
         timeout_s: float = 5.0,
     ) -> None:
-        parts = urlsplit(endpoint)
-        if parts.scheme not in {"http", "https"} or not parts.netloc or parts.path.strip("/"):
-            raise ConfigError(
-                f"S3 endpoint {endpoint!r} is malformed; accepted: http(s)://host:port",
-                field="s3_endpoint",
-            )
         self._bucket = bucket
         self._prefix = f"{prefix.strip('/')}/" if prefix.strip("/") else ""
-        self._endpoint = endpoint
-        self._http = urllib3.PoolManager(
-            timeout=urllib3.Timeout(connect=timeout_s, read=timeout_s * 12),
-            retries=urllib3.Retry(
-                total=3, backoff_factor=0.2, status_forcelist=[500, 502, 503, 504]
-            ),
-            maxsize=16,
-        )
-        try:
-            self._client = Minio(
-                parts.netloc,
-                access_key=access_key,
-                secret_key=secret_key,
-                secure=parts.scheme == "https",
-                region=region,
-                http_client=self._http,
-            )
-        except ValueError as error:
-            raise ConfigError(f"S3 endpoint {endpoint!r}: {error}", field="s3_endpoint") from None
+        self._endpoint = access.endpoint
+        self._http = http_client(access.ca, timeout_s)
+        self._client = s3_client(access, self._http)
         self._prepare_lock = threading.Lock()
         self._prepared = False
 
@@ -158,8 +134,9 @@ class S3Backend:
                 + ("it exists already" if expected is None else "it changed meanwhile"),
                 metadata={"key": key},
             )
-        code, message = _error_in(response.data)
-        raise self._typed(f"writing {key}", code or f"HTTP {response.status}", message)
+        code, message = error_in(response.data)
+        doing = f"writing {key} in {self.url}"
+        raise typed_error(doing, code or f"HTTP {response.status}", message)
 
     def get(self, key: str) -> tuple[bytes, str]:
         self._prepare()
@@ -176,13 +153,14 @@ class S3Backend:
         self._prepare()
         digest = hashlib.sha256()
         doing = f"copying {key} from {self.url} to {destination}"
-        with self._s3_errors(f"reading {key}"):
-            response = self._client.get_object(self._bucket, self._prefix + key)
+        with self._s3_errors(f"reading {key}"), contextlib.closing(self._chunks(key)) as chunks:
+            # Asked before the file is made: an object that is not there leaves none.
+            first = next(chunks, b"")
             try:
                 with disk_errors(doing):
                     file = open(destination, "xb")  # noqa: SIM115 - closed two lines below
                 with file:
-                    for chunk in response.stream(CHUNK_BYTES):
+                    for chunk in itertools.chain((first,), chunks):
                         digest.update(chunk)
                         with disk_errors(doing):
                             file.write(chunk)
@@ -192,10 +170,41 @@ class S3Backend:
             except BaseException:
                 destination.unlink(missing_ok=True)
                 raise
-            finally:
-                response.close()
-                response.release_conn()
         return digest.hexdigest()
+
+    def _chunks(self, key: str) -> Generator[bytes, None, None]:
+        """An object's bytes in order, over broken connections.
+
+        What follows a break is asked for by range and only of the same version of the object.
+        """
+        offset, fruitless = 0, 0
+        version: dict[str, str] = {}
+        while True:
+            response = None
+            try:
+                response = self._client.get_object(
+                    self._bucket, self._prefix + key, offset=offset, request_headers=dict(version)
+                )
+                if offset and response.status != 206:
+                    raise StorageUnavailableError(
+                        f"reading {key} in {self.url}: the connection broke after {offset} bytes, "
+                        "and the store ignores ranges"
+                    )
+                version = {"If-Match": str(response.headers["etag"])}
+                for chunk in response.stream(CHUNK_BYTES):
+                    offset += len(chunk)
+                    fruitless = 0
+                    yield chunk
+                return
+            except (urllib3.exceptions.HTTPError, OSError):
+                fruitless += 1
+                if not offset or fruitless > _RESUMES:
+                    raise
+            finally:
+                if response is not None:
+                    response.close()
+                    response.release_conn()
+            time.sleep(_RESUME_PAUSE_S * 2 ** (fruitless - 1))
 
     def size_bytes(self, key: str) -> int | None:
         self._prepare()
@@ -270,30 +279,17 @@ class S3Backend:
             reason="NO_CONDITIONAL_WRITES",
         )
 
-    @contextmanager
+    @contextlib.contextmanager
     def _s3_errors(self, doing: str) -> Iterator[None]:
         try:
             yield
         except PlumblineError:
             raise
         except S3Error as error:
-            raise self._typed(doing, str(error.code), str(error.message)) from error
+            where = f"{doing} in {self.url}"
+            raise typed_error(where, str(error.code), str(error.message)) from error
         except (ServerError, MinioException, urllib3.exceptions.HTTPError, OSError) as error:
-            raise StorageUnavailableError(f"{doing} in {self.url}: {_root_cause(error)}") from error
-
-    def _typed(self, doing: str, code: str, message: str) -> PlumblineError:
-        text = f"{doing} in {self.url}: {code}: {message}"
-        if code in _ABSENT_CODES:
-            return NotFoundError(text)
-        if code in _FULL_CODES:
-            return StorageFullError(f"{text}; free some space and run it again")
-        if code in _UNKNOWN_CALLER_CODES:
-            return UnauthenticatedError(
-                f"{text}; check PLUMBLINE_S3_ACCESS_KEY and PLUMBLINE_S3_SECRET_KEY"
-            )
-        if code == "AccessDenied":
-            return PermissionDeniedError(text)
-        return StorageUnavailableError(text)
+            raise StorageUnavailableError(f"{doing} in {self.url}: {root_cause(error)}") from error
 
 
 class _HashingReader:
@@ -313,7 +309,7 @@ class _HashingReader:
         return self._digest.hexdigest()
 
 
-@contextmanager
+@contextlib.contextmanager
 def _opened(source: Path | bytes) -> Iterator[tuple[IO[bytes], int]]:
     if isinstance(source, bytes):
         yield io.BytesIO(source), len(source)
@@ -331,19 +327,3 @@ def _part_bytes(size: int) -> int:
     """
     least = -(-size // _MAX_PARTS)
     return max(PART_BYTES, -(-least // 2**20) * 2**20)
-
-
-def _error_in(body: bytes) -> tuple[str, str]:
-    """Code and message of an S3 error document; empty where the body is none."""
-    try:
-        document = ElementTree.fromstring(body)
-    except ElementTree.ParseError:
-        return "", body[:200].decode("utf-8", "replace")
-    found: dict[str, Any] = {item.tag.rpartition("}")[2]: item.text or "" for item in document}
-    return str(found.get("Code", "")), str(found.get("Message", ""))
-
-
-def _root_cause(error: BaseException) -> str:
-    """`Connection refused` rather than the retry machinery's account of it."""
-    reason = getattr(error, "reason", None)
-    return str(reason if reason is not None else error)

@@ -453,15 +453,10 @@ def _open_backend(url: str, settings: Settings | None) -> ObjectBackend:
         # Imported here: a machine that uses file:// need not wait for the S3 client.
         from plumbline.core.artifacts.s3_backend import S3Backend
 
-        found = settings or Settings.from_environment()
+        access = (settings or Settings.from_environment()).s3_access
         prefix = parts.path.strip("/")
         return S3Backend(
-            parts.netloc,
-            check_key(prefix, what="store prefix") if prefix else "",
-            endpoint=found.s3_endpoint,
-            access_key=found.s3_access_key.get_secret_value() if found.s3_access_key else None,
-            secret_key=found.s3_secret_key.get_secret_value() if found.s3_secret_key else None,
-            region=found.s3_region,
+            parts.netloc, check_key(prefix, what="store prefix") if prefix else "", access=access
         )
     raise ConfigError(
         f"store {url!r} is not accepted; accepted: file:///directory or s3://bucket/prefix",

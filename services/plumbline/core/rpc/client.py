@@ -317,9 +317,9 @@ def connect(
     """
     plan = _plan(service, target, token, settings)
     channel = (
-        grpc.insecure_channel(plan.address, options=_OPTIONS)
+        grpc.insecure_channel(plan.address, options=plan.options)
         if plan.credentials is None
-        else grpc.secure_channel(plan.address, plan.credentials, options=_OPTIONS)
+        else grpc.secure_channel(plan.address, plan.credentials, options=plan.options)
     )
     interceptor = CallInterceptor(
         CallDefaults(
@@ -475,10 +475,10 @@ def aconnect(
         )
     )
     channel: grpc.aio.Channel = (
-        grpc.aio.insecure_channel(plan.address, options=_OPTIONS, interceptors=interceptors)
+        grpc.aio.insecure_channel(plan.address, options=plan.options, interceptors=interceptors)
         if plan.credentials is None
         else grpc.aio.secure_channel(
-            plan.address, plan.credentials, options=_OPTIONS, interceptors=interceptors
+            plan.address, plan.credentials, options=plan.options, interceptors=interceptors
         )
     )
     client = type(f"Async{service.capitalize()}Client", (AsyncClosing, plan.stub_class), {})
@@ -514,6 +514,7 @@ class _Plan:
     address: str
     token: str | None
     credentials: grpc.ChannelCredentials | None
+    options: tuple[tuple[str, Any], ...]
     stub_class: type[Any]
 
 
@@ -528,8 +529,15 @@ def _plan(service: str, target: str | None, token: str | None, settings: Setting
         address=address,
         token=token,
         credentials=client_credentials(chosen),
+        options=_options(chosen.server_name(service)),
         stub_class=entry.stub_class(),
     )
+
+
+def _options(server_name: str | None) -> tuple[tuple[str, Any], ...]:
+    if server_name is None:
+        return _OPTIONS
+    return (*_OPTIONS, ("grpc.ssl_target_name_override", server_name))
 
 
 def _find(service: str) -> ServiceEntry:

@@ -15,6 +15,9 @@ import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 SERVICE_NAME = "grpc.health.v1.Health"
+LIVENESS = "liveness"
+"""Asked for by what restarts servers: SERVING for as long as the server answers at all. What sends
+calls to servers asks for a service, or for the empty name."""
 
 SERVING = health_pb2.HealthCheckResponse.SERVING
 NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
@@ -29,7 +32,7 @@ class Health(health_pb2_grpc.HealthServicer):
     """
 
     def __init__(self, services: Iterable[str]) -> None:
-        self._statuses: dict[str, int] = dict.fromkeys(("", *services), SERVING)
+        self._statuses: dict[str, int] = dict.fromkeys(("", LIVENESS, *services), SERVING)
         self._changed = asyncio.Condition()
 
     async def set(self, service: str, status: int) -> None:
@@ -39,9 +42,10 @@ class Health(health_pb2_grpc.HealthServicer):
             self._changed.notify_all()
 
     async def stop_serving(self) -> None:
-        """Every status becomes NOT_SERVING."""
+        """Every status becomes NOT_SERVING, but for that of `liveness`."""
         for service in self._statuses:
-            await self.set(service, NOT_SERVING)
+            if service != LIVENESS:
+                await self.set(service, NOT_SERVING)
 
     async def Check(
         self, request: health_pb2.HealthCheckRequest, context: Any

@@ -2,7 +2,8 @@
 
 On SIGTERM or SIGINT the health service answers NOT_SERVING, calls are still taken for `drain_s`
 while clients and load balancers notice, and then the calls in progress get `grace_s` to finish. A
-second signal ends at once.
+second signal ends at once. Only the health of `liveness` stays SERVING: a server that drains is not
+to be restarted.
 """
 
 from __future__ import annotations
@@ -61,8 +62,8 @@ def serve(
     max_concurrent_rpcs: int = DEFAULT_MAX_CONCURRENT_RPCS,
     blocking_threads: int = blocking.DEFAULT_THREADS,
     on_stop: OnStop | None = None,
-    drain_s: float = 1.0,
-    grace_s: float = 10.0,
+    drain_s: float | None = None,
+    grace_s: float | None = None,
 ) -> None:
     """Runs a service until SIGTERM; the body of a room's `main()`.
 
@@ -77,8 +78,8 @@ def serve(
         max_concurrent_rpcs: further calls get RESOURCE_EXHAUSTED at once.
         blocking_threads: size of the pool behind `run_blocking`.
         on_stop: called last, after the final call has ended.
-        drain_s: between NOT_SERVING and refusing new calls.
-        grace_s: for calls in progress.
+        drain_s: between NOT_SERVING and refusing new calls; None takes the settings'.
+        grace_s: for calls in progress; None takes the settings'.
     Raises:
         SystemExit: 1 when it cannot start: an address cannot be bound, or a tokens or TLS file is
             wrong; the log says what.
@@ -92,7 +93,10 @@ def serve(
         health_server = await _start_health_server(server)
         announce(service, server.address)
         await stopping.wait()
-        await server.drain(drain_s=drain_s, grace_s=grace_s)
+        await server.drain(
+            drain_s=settings.drain_s if drain_s is None else drain_s,
+            grace_s=settings.grace_s if grace_s is None else grace_s,
+        )
         if health_server is not None:
             await health_server.stop(None)
         await _call(on_stop)

@@ -57,13 +57,15 @@ REWARD_INPUTS = {
 def on_device(config: ComputeConfig, context: StageContext) -> Iterator[torch.device]:
     """The configured device and precision, with arithmetic that repeats itself.
 
-    The stage's figures go to the trackers that the environment names.
+    The stage's figures go to the trackers that the environment names; of several ranks one tells
+    them.
     """
     from plumbline.trainer.execution import autocast, deterministic, pick_device
     from plumbline.trainer.trackers import open_trackers
 
-    for tracker in open_trackers(context.settings, run_name=context.run_name):
-        context.track(tracker)
+    if context.is_first_rank:
+        for tracker in open_trackers(context.settings, run_name=context.run_name):
+            context.track(tracker)
     device = pick_device(config.device)
     with (
         deterministic(seed=config.seed, threads=context.settings.threads),
