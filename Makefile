@@ -9,7 +9,7 @@ PYTHON_FILES := services tests
 
 PART := curation
 
-.PHONY: bench setup-bench help setup demo test test-slow check format format-check lint types protos protos-check buf servers lock clean
+.PHONY: bench setup-bench help setup demo test test-slow check format format-check lint types charts protos protos-check buf servers cluster test-cluster wheels images test-images test-node lock clean
 
 help: ## List every target
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
@@ -47,7 +47,10 @@ $(TRL_STAMP) $(TRL_PPO_STAMP): .venv-%/.installed: $(STAMP) tests/benchmarks/req
 		--requirements tests/benchmarks/requirements-$*.txt
 	@touch $@
 
-check: format-check lint types protos-check buf test ## What CI runs
+charts: $(STAMP) ## Lint the Helm chart and test all that it renders (needs no cluster)
+	$(BIN)/pytest -n 2 --dist loadfile $(PYTEST_ARGS) tests/charts
+
+check: format-check lint types protos-check buf charts test ## What CI runs
 
 format: $(STAMP) ## Format the code
 	$(BIN)/ruff format $(PYTHON_FILES)
@@ -76,8 +79,31 @@ protos-check: $(STAMP) ## Do the stubs match protos/?
 buf: ## Lint the wire contract and look for breaking changes
 	@.ci/buf
 
-servers: ## Get the real servers that integration tests start (MinIO needs Go; cached outside the repository)
+servers: ## Get the real servers that integration tests start (S3 stores need Go, Redis apt; cached outside the repository)
 	@.ci/servers
+
+cluster: ## Build the Kubernetes control plane of test-cluster (needs Go, about 15 minutes once; cached outside the repository)
+	@.ci/cluster $(PROGRAMS)
+
+test-cluster: $(STAMP) cluster ## Try the chart and the launcher on a real Kubernetes control plane
+	$(BIN)/pytest -s $(PYTEST_ARGS) -m cluster tests/cluster
+
+build/wheels/requirements.txt: requirements.lock pyproject.toml .ci/wheels | $(STAMP)
+	@.ci/wheels
+
+wheels: $(STAMP) ## Download what the images install into build/wheels [TORCH_INDEX=...]
+	@.ci/wheels
+
+images: build/wheels/requirements.txt ## Build the images with docker, podman or buildah [TARGETS=... TAG=... REGISTRY=...]
+	@.ci/images
+
+test-images: $(STAMP) build/wheels/requirements.txt ## Build images on a base of Debian's packages and look into them [TARGETS=...]
+	$(BIN)/pytest -s $(PYTEST_ARGS) tests/images
+
+test-node: $(STAMP) build/wheels/requirements.txt ## Run the chart on a real node: containerd, kubelet, images (root; first time half an hour)
+	@.ci/cluster etcd kube-apiserver kube-controller-manager kube-scheduler helm kubelet
+	@.ci/node
+	tests/cluster/node/enter $(BIN)/pytest -s $(PYTEST_ARGS) tests/cluster/node
 
 lock: $(STAMP) ## Resolve the dependencies anew into requirements.lock
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --extra all --group dev \
