@@ -23,11 +23,13 @@ class Relay:
     Attributes:
         after_bytes: a connection that has carried so many is cut.
         once: the bound of every connection after the first cut; None leaves `after_bytes`.
+        lost_answers: so many of the next answers do not pass: their connections are cut instead.
     """
 
     address: str
     after_bytes: int
     once: int | None = None
+    lost_answers: int = 0
     cuts: int = 0
     passed_bytes: int = 0
     lock: threading.Lock = field(default_factory=threading.Lock)
@@ -38,6 +40,15 @@ class Relay:
 
     def bound(self) -> int:
         return self.once if self.once is not None and self.cuts else self.after_bytes
+
+    def loses(self) -> bool:
+        """Whether the answer that has just come is to be lost."""
+        with self.lock:
+            if not self.lost_answers:
+                return False
+            self.lost_answers -= 1
+            self.cuts += 1
+            return True
 
 
 @contextlib.contextmanager
@@ -78,6 +89,8 @@ def _downwards(relay: Relay, far: socket.socket, near: socket.socket) -> None:
     carried = 0
     with contextlib.suppress(OSError):
         while chunk := far.recv(min(SLICE_BYTES, relay.bound() - carried)):
+            if relay.loses():
+                break
             near.sendall(chunk)
             carried += len(chunk)
             with relay.lock:

@@ -8,7 +8,7 @@ import hashlib
 import os
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ from plumbline.core.artifacts.disk import CHUNK_BYTES
 from plumbline.core.artifacts.s3_backend import S3Backend
 from plumbline.core.errors import (
     ConfigError,
+    ConflictError,
     FailedPreconditionError,
     StorageFullError,
     StorageUnavailableError,
@@ -110,6 +111,33 @@ def test_download_is_given_up_where_no_byte_comes(
 
 
 @pytest.mark.parametrize("program", STORES)
+def test_conditional_write_whose_answer_is_lost_has_taken_place(
+    s3_servers: Callable[[str], S3Server], s3_bucket: str, program: str
+) -> None:
+    """The connection repeats it, and the store refuses the repetition because of the first."""
+    server = s3_servers(program)
+    direct = S3Backend(s3_bucket, access=server.access)
+    with cutting_relay(server.endpoint, after_bytes=2**30) as relay:
+        backend = S3Backend(s3_bucket, access=relay.through(server))
+        backend.put_if("before", b"0", expected=None)
+
+        relay.lost_answers = 1
+        made = backend.put_if("pointer", b"1", expected=None)
+        assert direct.get("pointer") == (b"1", made)
+
+        relay.lost_answers = 1
+        moved = backend.put_if("pointer", b"2", expected=made)
+        assert direct.get("pointer") == (b"2", moved)
+
+        direct.put_if("pointer", b"3", expected=moved)
+        relay.lost_answers = 1
+        with pytest.raises(ConflictError, match="pointer was not written: it changed meanwhile"):
+            backend.put_if("pointer", b"4", expected=moved)
+        assert relay.cuts == 3
+    assert direct.get("pointer")[0] == b"3"
+
+
+@pytest.mark.parametrize("program", STORES)
 def test_certificate_of_a_private_authority(
     store_program: MakeStore, program: str, tmp_path: Path
 ) -> None:
@@ -171,35 +199,85 @@ def test_server_with_a_full_disk_publishes_nothing(
         assert all(store.verify(artifact.id) for artifact in store.list().artifacts)
 
 
-class _Careless(BaseHTTPRequestHandler):
-    """Speaks enough S3 to accept every write, whatever its condition says."""
+class _Scripted(BaseHTTPRequestHandler):
+    """Speaks enough S3 to accept every write, whatever its condition says, once it has answered the
+    first ones with a conflict."""
 
-    def _answer(self) -> None:
+    conflicts_left = 0
+
+    def do_PUT(self) -> None:
+        if type(self).conflicts_left and self.path.partition("?")[0].endswith("/pointer"):
+            type(self).conflicts_left -= 1
+            self._answer(409, b"<Error><Code>ConditionalRequestConflict</Code></Error>")
+        else:
+            self._answer(200)
+
+    def do_DELETE(self) -> None:
+        self._answer(204)
+
+    def do_GET(self) -> None:
+        self._answer(200)
+
+    do_HEAD = do_GET
+
+    def _answer(self, status: int, body: bytes = b"") -> None:
         self.rfile.read(int(self.headers.get("Content-Length") or 0))
-        self.send_response(204 if self.command == "DELETE" else 200)
+        self.send_response(status)
         self.send_header("ETag", '"0"')
-        self.send_header("Content-Length", "0")
+        self.send_header("Content-Length", str(len(body)))
         self.end_headers()
-
-    do_PUT = do_HEAD = do_DELETE = do_GET = _answer
+        self.wfile.write(body)
 
     def log_message(self, format: str, *args: object) -> None:
         return None
 
 
-def test_store_that_ignores_conditions_is_refused(tmp_path: Path) -> None:
-    server = ThreadingHTTPServer(("127.0.0.1", 0), _Careless)
+class _Strict(_Scripted):
+    """Keeps the one condition that a client asks for before its first write."""
+
+    def do_PUT(self) -> None:
+        if "conditional-writes" in self.path:
+            self._answer(412, b"<Error><Code>PreconditionFailed</Code></Error>")
+        else:
+            super().do_PUT()
+
+
+@contextlib.contextmanager
+def scripted_store(handler: type[_Scripted]) -> Iterator[Settings]:
+    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
     thread = threading.Thread(target=server.serve_forever)
     thread.start()
-    settings = Settings(
-        s3_endpoint=f"http://127.0.0.1:{server.server_port}",
-        s3_access_key=SecretStr("key"),
-        s3_secret_key=SecretStr("secret"),
-    )
     try:
-        with pytest.raises(FailedPreconditionError, match="ignores If-None-Match"):
-            make_store(settings, tmp_path).put("corpus", {"a": b"x"}, lineage=IMPORTED)
+        yield Settings(
+            s3_endpoint=f"http://127.0.0.1:{server.server_port}",
+            s3_access_key=SecretStr("key"),
+            s3_secret_key=SecretStr("secret"),
+        )
     finally:
         server.shutdown()
         server.server_close()
         thread.join()
+
+
+def test_store_that_ignores_conditions_is_refused(tmp_path: Path) -> None:
+    with (
+        scripted_store(_Scripted) as settings,
+        pytest.raises(FailedPreconditionError, match="ignores If-None-Match"),
+    ):
+        make_store(settings, tmp_path).put("corpus", {"a": b"x"}, lineage=IMPORTED)
+
+
+@pytest.mark.parametrize("conflicts", [2, 100])
+def test_write_that_meets_another_one_is_repeated(
+    monkeypatch: pytest.MonkeyPatch, conflicts: int
+) -> None:
+    """The store's "try again" is no answer to the condition: neither "it is there" nor "it is
+    not"."""
+    monkeypatch.setattr(_Strict, "conflicts_left", conflicts)
+    with scripted_store(_Strict) as settings:
+        backend = S3Backend("faults", access=settings.s3_access)
+        if conflicts == 2:
+            assert backend.put_if("pointer", b"1", expected=None) == "0"
+        else:
+            with pytest.raises(StorageUnavailableError, match="ConditionalRequestConflict"):
+                backend.put_if("pointer", b"1", expected=None)

@@ -17,7 +17,6 @@ import itertools
 import os
 import threading
 import time
-import uuid
 from collections.abc import Generator, Iterator
 from datetime import timedelta
 from pathlib import Path
@@ -49,6 +48,10 @@ PART_BYTES: Final = 64 * 2**20
 _MAX_PARTS: Final = 10_000
 _PARALLEL_PARTS: Final = 2
 _PRESIGNED_FOR: Final = timedelta(minutes=5)
+_PROBE_KEY: Final = ".conditional-writes"
+_BUSY_RETRIES: Final = 4
+_BUSY_PAUSE_S: Final = 0.1
+"""Before the first repetition of a write that met another one; doubled with each."""
 _RESUMES: Final = 4
 """Broken connections in a row, none of which brought a byte, after which a download is given up."""
 _RESUME_PAUSE_S: Final = 0.2
@@ -116,19 +119,14 @@ class S3Backend:
 
     def _put_if(self, key: str, data: bytes, *, expected: str | None) -> str:
         condition = {"If-None-Match": "*"} if expected is None else {"If-Match": f'"{expected}"'}
-        digest = base64.b64encode(hashlib.md5(data, usedforsecurity=False).digest()).decode()
-        with self._s3_errors(f"writing {key}"):
-            signed = self._client.get_presigned_url(
-                "PUT", self._bucket, self._prefix + key, expires=_PRESIGNED_FOR
-            )
-            response = self._http.urlopen(
-                "PUT", signed, body=data, headers={"Content-MD5": digest, **condition}
-            )
+        response = self._answer_to_put(key, data, condition)
         if response.status == 200:
-            return str(response.headers["etag"]).strip('"')
-        # 409 is AWS's answer to two conditional writes in the same moment; 404 to If-Match on
-        # an object that is gone.
-        if response.status in {409, 412} or (response.status == 404 and expected is not None):
+            return _version_in(response)
+        # 404 is the answer to If-Match on an object that is gone.
+        if response.status == 412 or (response.status == 404 and expected is not None):
+            written = self._version_of(key, data) if _was_retried(response) else None
+            if written is not None:
+                return written
             raise ConflictError(
                 f"{key} was not written: "
                 + ("it exists already" if expected is None else "it changed meanwhile"),
@@ -138,13 +136,51 @@ class S3Backend:
         doing = f"writing {key} in {self.url}"
         raise typed_error(doing, code or f"HTTP {response.status}", message)
 
+    def _answer_to_put(
+        self, key: str, data: bytes, headers: dict[str, str]
+    ) -> urllib3.BaseHTTPResponse:
+        """What the store says in the end to a write with such headers.
+
+        409 says that something else was at the object in that moment, not that the condition does
+        not hold: AWS wants such writes repeated, and stores over a file system answer so while
+        they remove an emptied folder.
+        """
+        digest = base64.b64encode(hashlib.md5(data, usedforsecurity=False).digest()).decode()
+        pauses = [_BUSY_PAUSE_S * 2**attempt for attempt in range(_BUSY_RETRIES)]
+        with self._s3_errors(f"writing {key}"):
+            signed = self._client.get_presigned_url(
+                "PUT", self._bucket, self._prefix + key, expires=_PRESIGNED_FOR
+            )
+            while True:
+                response = self._http.urlopen(
+                    "PUT", signed, body=data, headers={"Content-MD5": digest, **headers}
+                )
+                if response.status != 409 or not pauses:
+                    return response
+                time.sleep(pauses.pop(0))
+
+    def _version_of(self, key: str, data: bytes) -> str | None:
+        """The version of an object that holds these bytes, None where it does not.
+
+        A write whose answer was lost, or that failed after it took effect, is repeated by the
+        connection and then refused because of itself.
+        """
+        try:
+            found, version = self._read(key)
+        except NotFoundError:
+            return None
+        return version if found == data else None
+
     def get(self, key: str) -> tuple[bytes, str]:
         self._prepare()
+        return self._read(key)
+
+    def _read(self, key: str) -> tuple[bytes, str]:
         with self._s3_errors(f"reading {key}"):
             response = self._client.get_object(self._bucket, self._prefix + key)
             try:
                 data = response.read()
-                return data, str(response.headers["etag"]).strip('"')
+                return data, _version_in(response)
             finally:
                 response.close()
                 response.release_conn()
@@ -264,15 +300,16 @@ class S3Backend:
                 raise
 
     def _probe_conditional_writes(self) -> None:
-        key = f".probe/{uuid.uuid4().hex}"
-        self._put_if(key, b"1", expected=None)
-        try:
-            self._put_if(key, b"2", expected=None)
-        except ConflictError:
-            return
-        finally:
-            with self._s3_errors("deleting the probe"):
-                self._client.remove_object(self._bucket, self._prefix + key)
+        """Whether the store refuses to write an object that must be absent and is not.
+
+        The object stays: a store over a file system would remove its emptied folder with it, just
+        when another process may be writing there.
+        """
+        for content in (b"1", b"2"):
+            try:
+                self._put_if(_PROBE_KEY, content, expected=None)
+            except ConflictError:
+                return
         raise FailedPreconditionError(
             f"{self.url} ignores If-None-Match on PUT, so two writers could overwrite each "
             "other; accepted: a store with conditional writes",
@@ -290,6 +327,14 @@ class S3Backend:
             raise typed_error(where, str(error.code), str(error.message)) from error
         except (ServerError, MinioException, urllib3.exceptions.HTTPError, OSError) as error:
             raise StorageUnavailableError(f"{doing} in {self.url}: {root_cause(error)}") from error
+
+
+def _version_in(response: urllib3.BaseHTTPResponse) -> str:
+    return str(response.headers["etag"]).strip('"')
+
+
+def _was_retried(response: urllib3.BaseHTTPResponse) -> bool:
+    return response.retries is not None and bool(response.retries.history)
 
 
 class _HashingReader:
