@@ -44,7 +44,7 @@ def destinations(component: str, queues: Collection[str], *, triton: bool) -> se
 
     Args:
         component: value of the label `app.kubernetes.io/component`.
-        queues: that it serves, where it is a worker.
+        queues: that it serves, where it is a worker; whose jobs it runs, where it is launched.
         triton: whether it computes in Triton.
     """
     services: set[str] = set(_ASKS.get(component, set()))
@@ -54,10 +54,9 @@ def destinations(component: str, queues: Collection[str], *, triton: bool) -> se
         found.add(("valkey", VALKEY))
     if component in _ARTIFACTS or is_worker or component in ("training", "triton", "helm-test"):
         found.add(("store", STORE))
-    if is_worker:
+    if is_worker or component == "training":
         services |= {service for queue in queues for service in _QUEUE_ASKS[queue]}
     if component == "training":
-        services |= _QUEUE_ASKS["training"]
         # Ranks meet at the rendezvous, and then on whatever ports gloo and NCCL are given.
         found |= {("training", port) for port in PORTS}
     if component == "helm-test":

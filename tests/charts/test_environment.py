@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 import yaml
+from charts.launched import launched_pods
 from charts.options import value_files_and_more
 from charts.product_environment import variables_read
-from charts.rendering import SERVICES, Pod, Rendered, render
+from charts.rendering import SERVICES, Object, Pod, Rendered, render
 
 from plumbline.core.settings import Settings
 
@@ -145,3 +146,26 @@ def test_one_s_own_variables_come_last_and_reach_where_they_should() -> None:
 
     assert list(made.pod("reward").environment())[-2:] == ["EVERYWHERE", "HERE"]
     assert list(made.pod("sampler").environment())[-1] == "EVERYWHERE"
+
+
+def test_variables_of_all_pods_reach_launched_ones_and_the_export_of_reward_models() -> None:
+    key = {"name": "wandb", "key": "api-key"}
+    extra: list[Object] = [
+        {"name": "WANDB_MODE", "value": "offline"},
+        {"name": "WANDB_API_KEY", "valueFrom": {"secretKeyRef": key}},
+        {"name": "MAYBE", "valueFrom": {"secretKeyRef": {**key, "optional": True}}},
+        {"name": "WITH.DOT", "value": "1"},
+    ]
+    field: Object = {"name": "NODE", "valueFrom": {"fieldRef": {"fieldPath": "spec.nodeName"}}}
+    made = render(
+        changes={
+            "extraEnv": [*extra, field],
+            "launcher": {"executor": "kubernetes"},
+            "triton": {"enabled": True},
+        }
+    )
+
+    (launched,) = launched_pods(made)
+    assert launched.main["env"][-4:] == extra
+    (export,) = made.pod("triton").spec["initContainers"]
+    assert export["env"][-5:] == [*extra, field]

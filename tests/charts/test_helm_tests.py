@@ -106,3 +106,18 @@ def test_notes_warn_of_nothing_where_all_is_set_up() -> None:
 
     for warning in ("auth.enabled=false", "tls.mode=none", "for trying things out"):
         assert warning not in notes
+
+
+def test_notes_wait_for_no_pod_that_has_ended() -> None:
+    (wait,) = re.findall(r"kubectl .* wait .*\\\n.*", render().notes)
+
+    assert "--field-selector=status.phase!=Succeeded,status.phase!=Failed" in wait
+
+
+def test_notes_ask_for_a_token_where_the_chart_makes_none() -> None:
+    own = render(changes={"auth": {"existingSecret": "tokens"}}).notes
+
+    assert "--release demo --token-file TOKEN_FILE --use" in own
+    assert "the Secret tokens has the key admin-token" in own
+    assert "--release demo --use" in render().notes
+    assert "--release demo --use" in render(changes={"auth": {"enabled": False}}).notes

@@ -10,7 +10,7 @@ from charts.launched import launched_job, launched_pods, launcher_config
 from charts.network import selects
 from charts.pod_security import hardening, violations
 from charts.references import keys_of, secret_references, strings_in
-from charts.rendering import Object, Rendered, override, render
+from charts.rendering import DEFAULTS, Object, Rendered, override, render
 
 LAUNCHING: Object = {"launcher": {"executor": "kubernetes"}}
 
@@ -67,6 +67,43 @@ def test_volcano_and_jobsets_are_switches() -> None:
 
     assert volcano is not None and (volcano.scheduler, volcano.volcano_queue) == ("volcano", "q")
     assert sets is not None and sets.job_set
+
+
+def test_a_cluster_that_assigns_users_assigns_them_to_launched_pods_too() -> None:
+    assigned = {"runAsUser": None, "runAsGroup": None, "fsGroup": None}
+    release = launching({"podSecurityContext": assigned})
+    pods = [*launched_pods(release), release.pod("worker-training")]
+
+    for pod in pods:
+        assert violations(pod.spec) == []
+        assert not set(assigned) & set(pod.spec["securityContext"]), pod.owner
+
+
+def test_a_user_of_one_s_own_is_that_of_launched_pods_too() -> None:
+    release = launching({"podSecurityContext": {"runAsUser": 1000660000}})
+    for pod in launched_pods(release):
+        assert pod.spec["securityContext"]["runAsUser"] == 1000660000
+
+
+def test_pods_of_curation_have_the_keys_of_pseudonyms_where_that_is_launched() -> None:
+    def with_keys(base: str, group: str) -> list[bool]:
+        launcher = {"executor": "kubernetes", "workerGroup": group}
+        keys = {"pseudonyms": {"existingSecret": "keys", "secretKey": "k.json"}}
+        made = render(base, {"launcher": launcher, **keys})
+        path = {
+            "name": "PLUMBLINE_PSEUDONYM_KEYS_FILE",
+            "value": "/etc/plumbline/pseudonyms/k.json",
+        }
+        mount = {"name": "pseudonyms", "mountPath": "/etc/plumbline/pseudonyms", "readOnly": True}
+        (pod,) = launched_pods(made)
+        return [
+            path in pod.main["env"],
+            mount in pod.main["volumeMounts"],
+            "keys" in [v.get("secret", {}).get("secretName") for v in pod.spec["volumes"]],
+        ]
+
+    assert with_keys("laptop", "all") == [True, True, True]
+    assert with_keys(DEFAULTS, "training") == [False, False, False]
 
 
 def test_launched_objects_have_the_shape_of_their_kind() -> None:
@@ -146,6 +183,6 @@ def test_one_group_of_workers_launches(executor: str) -> None:
 def test_a_change_of_its_configuration_restarts_the_launcher() -> None:
     key = "checksum/configuration"
     before = launching().pod("worker-training").metadata["annotations"][key]
-    after = launching({"launcher": {"ttlSeconds": 1}}).pod("worker-training")
+    after = launching({"launcher": {"ttlSeconds": 61}}).pod("worker-training")
 
     assert after.metadata["annotations"][key] != before

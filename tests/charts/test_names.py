@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 import pytest
+from charts.launched import launched_pods
 from charts.network import selects
 from charts.rendering import DEFAULTS, NAMESPACE, VALUE_FILES, Object, Rendered, render
 
@@ -111,3 +112,25 @@ def test_common_labels_and_annotations_reach_every_object() -> None:
             assert (entry["metadata"].get("annotations") or {}).get("owner") == "somebody", where
     for pod in made.pods():
         assert pod.labels.get("team") == "values", pod.owner
+
+
+def test_labels_of_one_s_own_take_nothing_from_the_chart_s() -> None:
+    own = {**dict.fromkeys(_COMMON, "else"), "app.kubernetes.io/component": "else"}
+    made = render(
+        changes={
+            "commonLabels": {**own, "team": "all", "site": "here"},
+            "podDefaults": {"podLabels": {**own, "team": "pods"}},
+            "valkey": {"podLabels": {**own, "team": "valkey"}},
+            "launcher": {"executor": "kubernetes", "podLabels": {**own, "team": "training"}},
+        }
+    )
+    launched = launched_pods(made)
+
+    test_labels_are_valid_and_common(made)
+    assert {pod.labels["app.kubernetes.io/part-of"] for pod in launched} == {"plumbline"}
+    assert {pod.component for pod in launched} == {"training"}
+    assert "else" not in {pod.component for pod in made.pods()}
+    teams = {pod.component: pod.labels["team"] for pod in [*made.pods(), *launched]}
+    assert (teams["reward"], teams["valkey"], teams["store"]) == ("pods", "valkey", "all")
+    assert teams["training"] == "training"
+    assert {pod.labels["site"] for pod in [*made.pods(), *launched]} == {"here"}

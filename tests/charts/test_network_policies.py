@@ -23,6 +23,7 @@ from charts.rendering import (
     Object,
     Pod,
     Rendered,
+    dotted,
     override,
     render,
 )
@@ -31,6 +32,7 @@ LAUNCHING: Object = {"launcher": {"executor": "kubernetes"}}
 CASES: dict[str, tuple[str, Object]] = {
     **{name: (name, {}) for name in VALUE_FILES},
     "launching": (DEFAULTS, LAUNCHING),
+    "launching everything": ("laptop", override(LAUNCHING, dotted("launcher.workerGroup", "all"))),
     "everything": (DEFAULTS, EVERYTHING),
     "triton backends": (DEFAULTS, TRITON_BACKENDS),
     "triton elsewhere": (
@@ -63,10 +65,12 @@ def queues_of(pod: Pod) -> list[str]:
 def peers_of(release: Rendered) -> dict[str, tuple[Peer, list[str]]]:
     """(peer, queues) by component; pods of tests and of pools are alike."""
     found: dict[str, tuple[Peer, list[str]]] = {}
+    launcher = f"worker-{release.values['launcher']['workerGroup']}"
     for pod in [*release.pods(), *launched_pods(release)]:
         home = {"kubernetes.io/metadata.name": NAMESPACE}
         peer = Peer(pod.component, pod.labels, home, ports=pod.ports(), governed=True)
-        found[pod.component] = (peer, queues_of(pod))
+        launched = pod.component == "training"
+        found[pod.component] = (peer, queues_of(release.pod(launcher) if launched else pod))
     return found
 
 

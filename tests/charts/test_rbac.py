@@ -5,8 +5,9 @@ from __future__ import annotations
 import re
 from typing import Any
 
+import pytest
 from charts.launched import launcher_config
-from charts.rendering import Pod, Rendered, render
+from charts.rendering import Pod, Rendered, dotted, override, render
 
 from plumbline.launcher.cluster import Cluster
 
@@ -121,6 +122,16 @@ def test_only_the_launcher_is_bound_and_has_a_token() -> None:
     assert holders[0].spec["serviceAccountName"] == subject["name"]
     others = {p.spec["serviceAccountName"] for p in made.pods() if p.component != "worker-training"}
     assert subject["name"] not in others
+
+
+@pytest.mark.parametrize("section", ["podDefaults", "workerDefaults", "workers.training"])
+def test_an_account_of_one_s_own_is_the_one_that_is_bound(section: str) -> None:
+    account = dotted(section, {"serviceAccount": {"name": "research"}})
+    made = render(changes=override(KUBERNETES, account))
+
+    (binding,) = made.of_kind("RoleBinding")
+    (launcher,) = token_holders(made)
+    assert binding["subjects"][0]["name"] == launcher.spec["serviceAccountName"] == "research"
 
 
 def test_the_token_is_short_lived_and_for_the_api_server() -> None:

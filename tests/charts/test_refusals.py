@@ -19,6 +19,7 @@ EXTERNAL_STORE = {
     },
 }
 GRANT = {"name": "team", "tokenSha256": "0" * 64, "scopes": ["*"]}
+MODELS = ["sampling", "scoring", "evaluation"]
 TWO_MODELS = [{"reference": "a@latest", "head": "safety"}, {"reference": "b@latest", "head": ""}]
 
 
@@ -74,6 +75,10 @@ CONTRADICTIONS: list[tuple[str, Object]] = [
         },
     ),
     ("workerGroup", launching(workerGroup="models")),
+    (
+        'workers.training and workers.models both serve the queue "training"',
+        override(launching(), dotted("workers.models.queues", [*MODELS, "training"])),
+    ),
     ("defaultPool", launching(defaultPool="nowhere")),
     ("launcher.image", launching(image={"name": ""})),
     ("both gates", launching(kueue={"queueName": "q"}, volcano={"enabled": True})),

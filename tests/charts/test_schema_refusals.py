@@ -103,7 +103,7 @@ workers.Own_Group: {enabled: true}
 workers.training.keda.kind: Deployment
 launcher.executor: slurm
 launcher.pools.default.gpusPerRank: -1
-launcher.ttlSeconds: -1
+launcher.ttlSeconds: 59
 launcher.extraEnvironment: [{value: x}]
 valkey.maxMemory: 1 GB
 valkey.persistence.size: big

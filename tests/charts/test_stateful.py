@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 
 import pytest
-from charts.rendering import Object, Rendered, override, render
+import yaml
+from charts.rendering import ROOT, Object, Rendered, override, render
 
 OUTSIDE_STORE: Object = {
     "objectStore": {"enabled": False},
@@ -232,7 +233,7 @@ def test_triton_s_models_come_from_the_store_before_it_starts() -> None:
     settings = {
         "enabled": True,
         "rewardModels": models,
-        "exportSettings": {"device": "cpu", "instances": 2},
+        "exportSettings": {"device": "cpu", "instances": 2, "max_batch_size": 1000000},
     }
     pod = render(changes={"triton": {**settings, "gpus": 0, "pool": "cpu"}}).pod("triton")
     (first,) = pod.spec["initContainers"]
@@ -246,7 +247,9 @@ def test_triton_s_models_come_from_the_store_before_it_starts() -> None:
         "--head=safety",
         "--head=helpfulness",
     ]
-    assert {"--set=device=cpu", "--set=instances=2"} <= set(first["command"])
+    assert {"--set=device=cpu", "--set=instances=2", "--set=max_batch_size=1000000"} <= set(
+        first["command"]
+    )
     written = {m["name"] for m in first["volumeMounts"]} & {
         m["name"] for m in pod.main["volumeMounts"]
     }
@@ -257,6 +260,15 @@ def test_triton_s_models_come_from_the_store_before_it_starts() -> None:
     }
     # Triton itself has no business with the store.
     assert not {name for name in pod.environment() if name.startswith("PLUMBLINE")}
+
+
+def test_triton_s_models_are_by_default_those_of_the_quickstart() -> None:
+    stages = yaml.safe_load((ROOT / "pipelines" / "quickstart.yaml").read_text())["stages"]
+    written = {tag for stage in stages for tag in stage.get("tags", [])}
+    models = render().values["triton"]["rewardModels"]
+
+    assert len(models) == 2
+    assert {model["reference"] for model in models} <= written
 
 
 @pytest.mark.parametrize("service", ["reward", "sampler"])

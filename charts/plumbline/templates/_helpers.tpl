@@ -28,15 +28,14 @@ app.kubernetes.io/instance: {{ .root.Release.Name }}
 app.kubernetes.io/component: {{ .component }}
 {{- end -}}
 
+{{/* The chart's own labels win: policies, monitors and `kubectl -l` go by them. Context besides: labels. */}}
 {{- define "plumbline.labels" -}}
-{{ include "plumbline.selectorLabels" . }}
-app.kubernetes.io/part-of: plumbline
-app.kubernetes.io/managed-by: {{ .root.Release.Service }}
-app.kubernetes.io/version: {{ .root.Chart.AppVersion | quote }}
-helm.sh/chart: {{ printf "%s-%s" .root.Chart.Name .root.Chart.Version | replace "+" "_" }}
-{{- with .root.Values.commonLabels }}
-{{ toYaml . }}
-{{- end }}
+{{- $own := dict
+      "app.kubernetes.io/part-of" "plumbline"
+      "app.kubernetes.io/managed-by" .root.Release.Service
+      "app.kubernetes.io/version" .root.Chart.AppVersion
+      "helm.sh/chart" (printf "%s-%s" .root.Chart.Name .root.Chart.Version | replace "+" "_") -}}
+{{- toYaml (merge (include "plumbline.selectorLabels" . | fromYaml) $own (.labels | default dict) .root.Values.commonLabels) -}}
 {{- end -}}
 
 {{/*
@@ -49,9 +48,6 @@ name: {{ .name | default (include "plumbline.componentName" .) }}
 namespace: {{ .root.Release.Namespace }}
 labels:
   {{- include "plumbline.labels" . | nindent 2 }}
-  {{- with .labels }}
-  {{- toYaml . | nindent 2 }}
-  {{- end }}
 {{- with $annotations }}
 annotations:
   {{- toYaml . | nindent 2 }}

@@ -5,13 +5,19 @@ snake case.
 {{- define "plumbline.launcher.config" -}}
 {{- $launcher := .Values.launcher -}}
 {{- $training := dict "root" . "component" "training" "broker" true "store" true -}}
+{{- $variables := include "plumbline.connections.environment" $training | fromYamlArray -}}
+{{- $files := include "plumbline.connections.files" $training | fromYamlArray -}}
+{{- if has "curation" (include "plumbline.launcher.queues" . | fromYamlArray) -}}
+{{- $variables = concat $variables (include "plumbline.pseudonyms.environment" . | fromYamlArray) -}}
+{{- $files = concat $files (include "plumbline.pseudonyms.files" . | fromYamlArray) -}}
+{{- end -}}
 namespace: {{ .Release.Namespace }}
 instance: {{ .Release.Name }}
 image: {{ include "plumbline.image" (dict "root" . "image" $launcher.image) }}
 image_pull_policy: {{ .Values.image.pullPolicy }}
 image_pull_secrets: {{ concat .Values.global.imagePullSecrets .Values.image.pullSecrets | uniq | toJson }}
 service_account: {{ include "plumbline.componentName" $training }}
-run_as_user: {{ .Values.podSecurityContext.runAsUser | int }}
+run_as_user: {{ .Values.podSecurityContext.runAsUser | toJson }}
 state_dir: /var/lib/plumbline
 default_pool: {{ $launcher.defaultPool }}
 pools:
@@ -27,10 +33,9 @@ environment:
   {{- end }}
   - name: PLUMBLINE_CACHE_BYTES
     value: {{ $launcher.cacheBytes | int64 | quote }}
-  {{- with concat (include "plumbline.connections.environment" $training | fromYamlArray) $launcher.extraEnvironment }}
+  {{- with concat $variables (include "plumbline.launcher.extraEnv" . | fromYamlArray) $launcher.extraEnvironment }}
   {{- toYaml . | nindent 2 }}
   {{- end }}
-{{- $files := include "plumbline.connections.files" $training | fromYamlArray }}
 volumes:
   {{- range $files }}
   - name: {{ .name }}
@@ -68,6 +73,26 @@ patience:
   unschedulable_s: {{ $launcher.patience.unschedulableSeconds | int }}
   image_pull_s: {{ $launcher.patience.imagePullSeconds | int }}
   creation_s: {{ $launcher.patience.creationSeconds | int }}
+{{- end -}}
+
+{{/* Queues whose jobs run in training pods: those of the group that launches. Context: the root. */}}
+{{- define "plumbline.launcher.queues" -}}
+{{- $group := index .Values.workers .Values.launcher.workerGroup | default dict -}}
+{{- toYaml ($group.queues | default list) -}}
+{{- end -}}
+
+{{/* What of `extraEnv` the launcher's configuration can hold, as its entries. Context: the root. */}}
+{{- define "plumbline.launcher.extraEnv" -}}
+{{- $entries := list -}}
+{{- range .Values.extraEnv -}}
+{{- $secret := dig "valueFrom" "secretKeyRef" dict . -}}
+{{- if $secret -}}
+{{- $entries = append $entries (dict "name" .name "secret" $secret.name "key" $secret.key "optional" ($secret.optional | default false)) -}}
+{{- else if not .valueFrom -}}
+{{- $entries = append $entries (dict "name" .name "value" (.value | default "")) -}}
+{{- end -}}
+{{- end -}}
+{{- toYaml $entries -}}
 {{- end -}}
 
 {{/* One pool of training pods. Context: root, name, pool. */}}

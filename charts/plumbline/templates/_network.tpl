@@ -87,7 +87,8 @@ store, triton, outside (parties), metrics (port).
 {{- end -}}
 {{- end -}}
 {{- if eq .Values.launcher.executor "kubernetes" -}}
-{{- $calls := include "plumbline.network.callsOfQueues" (dict "root" . "queues" (list "training")) | fromYamlArray -}}
+{{- $queues := include "plumbline.launcher.queues" . | fromYamlArray -}}
+{{- $calls := include "plumbline.network.callsOfQueues" (dict "root" . "queues" $queues) | fromYamlArray -}}
 {{- $_ := set $components "training" (dict "calls" $calls "broker" true "store" true "outside" $outside) -}}
 {{- end -}}
 {{- if .Values.valkey.enabled -}}

@@ -166,10 +166,7 @@ environment (YAML of EnvVar entries), gracePeriod (s), podLabels.
 {{- define "plumbline.pod.template" -}}
 metadata:
   labels:
-    {{- include "plumbline.labels" . | nindent 4 }}
-    {{- with .settings.podLabels }}
-    {{- toYaml . | nindent 4 }}
-    {{- end }}
+    {{- include "plumbline.labels" (dict "root" .root "component" .component "labels" .settings.podLabels) | nindent 4 }}
   annotations:
     checksum/environment: {{ include "plumbline.environment.shared" .root | sha256sum }}
     checksum/secrets: {{ include "plumbline.connections.checksum" . | sha256sum }}

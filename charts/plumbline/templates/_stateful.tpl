@@ -5,10 +5,7 @@ Context: root; component; settings, their section of the values.
 
 {{- define "plumbline.foreign.podMetadata" -}}
 labels:
-  {{- include "plumbline.labels" . | nindent 2 }}
-  {{- with .settings.podLabels }}
-  {{- toYaml . | nindent 2 }}
-  {{- end }}
+  {{- include "plumbline.labels" (dict "root" .root "component" .component "labels" .settings.podLabels) | nindent 2 }}
 annotations:
   checksum/secrets: {{ include "plumbline.connections.checksum" . | sha256sum }}
   {{- with merge (dict) .settings.podAnnotations .root.Values.commonAnnotations }}

@@ -37,7 +37,7 @@ _SMALL: Resources = {
 class EnvironmentVariable(FrozenConfig):
     """One variable of a pod: a plain value, or a key of a Secret."""
 
-    name: str = Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")
+    name: str = Field(pattern=r"^[A-Za-z_][A-Za-z0-9_.-]*$")
     value: str = ""
     """May refer to variables before it as `$(NAME)`."""
     secret: str = ""
@@ -109,7 +109,8 @@ class LauncherConfig(FrozenConfig):
     """Of the pods, which get no token of it."""
     python: str = "/opt/plumbline/bin/python"
     """The interpreter in the image."""
-    run_as_user: int = Field(10001, gt=0)
+    run_as_user: int | None = Field(10001, gt=0)
+    """User and groups of the pods; None leaves them to the cluster, as OpenShift wants it."""
     state_dir: str = "/var/lib/plumbline"
 
     pools: Mapping[Name, Pool] = Field(default_factory=lambda: {"default": Pool()})

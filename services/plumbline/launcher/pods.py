@@ -38,9 +38,7 @@ def pod_spec(job: Job, attempt: int, config: LauncherConfig, namespace: str) -> 
         "enableServiceLinks": False,
         "securityContext": {
             "runAsNonRoot": True,
-            "runAsUser": config.run_as_user,
-            "runAsGroup": config.run_as_user,
-            "fsGroup": config.run_as_user,
+            **_identity(config.run_as_user),
             "fsGroupChangePolicy": "OnRootMismatch",
             "seccompProfile": {"type": "RuntimeDefault"},
         },
@@ -58,6 +56,10 @@ def pod_spec(job: Job, attempt: int, config: LauncherConfig, namespace: str) -> 
         "subdomain": name if execution.nodes > 1 else "",
     }
     return {key: value for key, value in spec.items() if value not in ("", [], {})}
+
+
+def _identity(user: int | None) -> Manifest:
+    return {} if user is None else dict.fromkeys(("runAsUser", "runAsGroup", "fsGroup"), user)
 
 
 def _container(job: Job, attempt: int, config: LauncherConfig, namespace: str) -> Manifest:

@@ -176,6 +176,16 @@ def test_pods_pass_the_restricted_level(execution: Mapping[str, Any]) -> None:
     assert kinds <= {"emptyDir", "secret", "configMap"}
 
 
+def test_a_cluster_that_assigns_users_is_left_to_it() -> None:
+    assigned = manifest(run_as_user=None)
+
+    assert pod_of(assigned)["securityContext"] == {
+        "runAsNonRoot": True,
+        "fsGroupChangePolicy": "OnRootMismatch",
+        "seccompProfile": {"type": "RuntimeDefault"},
+    }
+
+
 def test_what_is_written_to_is_a_volume_and_every_mount_has_one() -> None:
     made = manifest(job(pool="gpu"))
 
