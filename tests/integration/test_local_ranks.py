@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import re
+import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -18,6 +20,7 @@ from plumbline.core.jobs import Job, JobState, JobStore, Lease
 from plumbline.core.local_executor import StageProcess
 from plumbline.core.queue import create_app, submit
 from plumbline.core.settings import Settings
+from plumbline.core.stage_outcome import Outcome, Verdict
 from plumbline.data.records import Conversation, assistant, user
 from plumbline.data.tables import write_records
 
@@ -94,6 +97,28 @@ def test_the_record_says_which_rank_failed_and_why(
     assert job.charged_attempts == 1
 
 
+def test_a_pod_without_the_first_rank_keeps_its_own_cause(
+    ranks: Ranks, free_port: Callable[[], int], tmp_path: Path
+) -> None:
+    """Kubernetes removes what still runs of a Job as soon as one of its pods has failed, and with
+    rank 0's pod what that one was told."""
+    job = ranks.submit("refuse", "computes")
+    last_words = [tmp_path / f"last-words-{node}" for node in range(2)]
+    nodes = [f"--node-rank={node}" for node in range(2)]
+    meeting = ["--nnodes=2", "--master-addr=127.0.0.1", f"--master-port={free_port()}"]
+
+    pods = [
+        ranks.pod([*meeting, node], job, path) for node, path in zip(nodes, last_words, strict=True)
+    ]
+
+    assert [pod.wait(timeout=120) for pod in pods] == [1, 1]
+    first, second = map(Outcome.read, last_words)
+    assert first is not None and second is not None
+    assert second.verdict is first.verdict is Verdict.FAILED
+    assert second.why == "shard 7 is empty; accepted: one record or more"
+    assert first.why == f"rank 1: {second.why}"
+
+
 @pytest.mark.slow
 def test_ranks_end_with_their_worker(ranks: Ranks, wait_until: Callable[..., None]) -> None:
     job = ranks.submit("refuse", "hears nothing")
@@ -122,6 +147,11 @@ class Ranks:
         connect_broker(redis_url).flushdb()
         self.jobs = JobStore(redis_url)
         self._settings = Settings(state_dir=directory, redis_url=redis_url, threads=1)
+        self._environment = {
+            "PLUMBLINE_STATE_DIR": str(directory),
+            "PLUMBLINE_THREADS": "1",
+            "REDIS_URL": redis_url,
+        }
 
     def submit(self, fault: str, first: str) -> Job:
         app = create_app(self._settings, self._stages)
@@ -143,6 +173,14 @@ class Ranks:
         )
         runner.run(job.id)
         return self.jobs.get(job.id)
+
+    def pod(self, meeting: list[str], job: Job, last_words: Path) -> subprocess.Popen[bytes]:
+        """One of several machines, with one rank."""
+        command = [
+            *(sys.executable, "-m", "torch.distributed.run", *meeting, "--nproc-per-node=1"),
+            *(str(PROGRAM), job.id, "--follow=attempt-1", f"--outcome={last_words}"),
+        ]
+        return subprocess.Popen(command, env=os.environ | self._environment)
 
     def place(self, job: Job, lease: Lease) -> str:
         return ""

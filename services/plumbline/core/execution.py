@@ -19,11 +19,11 @@ from plumbline.core.validation import FrozenConfig, parse_config
 STAGE_PROCESS = "plumbline.stage_process"
 """Module that runs one rank of one attempt at a job."""
 RENDEZVOUS_PORT = 29500
+GANG_PATIENCE_S = 3600
+"""Between the first and the last node that starts: images are pulled, machines are added."""
 
 _RENDEZVOUS = "plumbline.core.rendezvous"
 _TORCHRUN = "torch.distributed.run"
-_GANG_PATIENCE_S = 3600
-"""Between the first and the last node that starts: images are pulled, machines are added."""
 _POOL_NAME = r"^([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?)?$"
 
 
@@ -157,13 +157,13 @@ def rank_command(
         return [*torchrun, "--standalone", once, *program]
     host, _, port = endpoint.rpartition(":")
     return [
-        *(python, "-m", _RENDEZVOUS, f"--patience-s={_GANG_PATIENCE_S}", host),
+        *(python, "-m", _RENDEZVOUS, f"--patience-s={GANG_PATIENCE_S}", host),
         *torchrun,
         f"--nnodes={execution.nodes}",
         f"--node-rank={node_rank}",
         f"--master-addr={host}",
         f"--master-port={port}",
-        f"--rdzv-conf=timeout={_GANG_PATIENCE_S}",
+        f"--rdzv-conf=timeout={GANG_PATIENCE_S}",
         once,
         *program,
     ]

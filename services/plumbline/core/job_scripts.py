@@ -122,6 +122,7 @@ end
 if not follows() then
   redis.call('HINCRBY', JOB, 'charged', 1)
   redis.call('HINCRBY', JOB, 'attempts', 1)
+  set('attempt_at', stamp(now))
 end
 local attempts = get('attempts')
 local token = redis.call('HINCRBY', JOB, 'fencing_token', 1)
@@ -224,7 +225,7 @@ RELEASE = (
     _PRELUDE
     + """
 -- ARGV: token, why, code, cause (crash | unavailable | stopped), attempt cap,
---       unavailable cap, longest delay, grace
+--       unavailable cap, longest delay, grace, seconds after which waits count anew
 -- Returns the job's state afterwards, or '' when the lease was lost.
 if not holds(ARGV[1]) then
   if get('fencing_token') == ARGV[1] then return get('state') end
@@ -246,6 +247,7 @@ if cause == 'stopped' and follows() then return requeue(why, 0, tonumber(ARGV[8]
 redis.call('HINCRBY', JOB, 'charged', -1)
 if cause == 'stopped' then return requeue(why, 0, tonumber(ARGV[8])) end
 set('follows', '')
+if now - number('attempt_at') > tonumber(ARGV[9]) then set('unavailable', '0') end
 local waits = redis.call('HINCRBY', JOB, 'unavailable', 1)
 if waits > tonumber(ARGV[6]) then
   return bury('Gave up after waiting ' .. ARGV[6] .. ' times: ' .. why, code)

@@ -40,6 +40,7 @@ from plumbline.core.paging import page_bounds, page_token
 DEFAULT_ATTEMPT_CAP = 3
 DEFAULT_UNAVAILABLE_CAP = 20
 LONGEST_RETRY_DELAY_S = 30.0
+LONG_ATTEMPT_S = 600.0
 SEND_GRACE_S = 3.0
 """How long a queued job's message may be on its way before the reconciler looks for it."""
 METRIC_ROWS_KEPT = 100_000
@@ -193,9 +194,12 @@ class RetryPolicy:
     attempt_cap: int = DEFAULT_ATTEMPT_CAP
     """Attempts that may crash."""
     unavailable_cap: int = DEFAULT_UNAVAILABLE_CAP
-    """Attempts that may end because another part did not answer."""
+    """Attempts in a row that may end because another part did not answer."""
     longest_delay_s: float = LONGEST_RETRY_DELAY_S
     """Bound of the doubling wait for a part that does not answer."""
+    long_attempt_s: float = LONG_ATTEMPT_S
+    """An attempt that took longer ends a row of waits: they are counted anew after it. A job that
+    trains for days on machines which are taken away now and then is not given up for it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -506,6 +510,7 @@ class JobStore:
             policy.unavailable_cap,
             policy.longest_delay_s,
             SEND_GRACE_S,
+            policy.long_attempt_s,
         )
         if not state:
             raise _lease_lost(lease)

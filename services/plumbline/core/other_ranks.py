@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import logging
 import signal
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from types import FrameType
 
 from plumbline.core.artifacts import ArtifactStore, open_configured_store
 from plumbline.core.artifacts.disk import full_disk_errors
-from plumbline.core.errors import PlumblineError, ServiceUnavailableError
-from plumbline.core.ranks import AgreedCheckpoints, Place, RankGroup
+from plumbline.core.errors import PlumblineError
+from plumbline.core.ranks import AgreedCheckpoints, FirstRankEndedError, Place, RankGroup
 from plumbline.core.scratch import scratch_directory
 from plumbline.core.settings import Settings
 from plumbline.core.stage_outcome import Outcome, Verdict, outcome_of_error
@@ -44,8 +44,17 @@ class StoppableReporter(NullReporter):
         self._reason = "this rank was stopped"
 
 
-def attempt_share(stages: Mapping[str, Stage], settings: Settings, place: Place) -> int:
-    """One rank's part in an attempt; returns the exit status. A failure is told to rank 0."""
+def attempt_share(
+    stages: Mapping[str, Stage],
+    settings: Settings,
+    place: Place,
+    leave: Callable[[Outcome], None],
+) -> int:
+    """One rank's part in an attempt; returns the exit status.
+
+    Args:
+        leave: puts a failure down where this rank runs; rank 0 is told as well.
+    """
     reporter = StoppableReporter()
     signal.signal(signal.SIGTERM, reporter.on_terminate)
     group: RankGroup | None = None
@@ -58,8 +67,8 @@ def attempt_share(stages: Mapping[str, Stage], settings: Settings, place: Place)
         outcome = outcome_of_error(error)
         unknown = None if isinstance(error, PlumblineError) else error
         logger.error("rank %d ended: %s", place.rank, outcome.why, exc_info=unknown)
-        # Being stopped follows from what happened elsewhere; only a cause is worth telling.
-        if group is not None and outcome.verdict is not Verdict.CANCELLED:
+        if group is not None and _is_cause(error, outcome):
+            leave(outcome)
             _tell(group, outcome)
         return 1
     return 0
@@ -76,7 +85,7 @@ def run_other_rank(
     """Compute one rank's share of the stage that rank 0 runs by `stages.run_stage`.
 
     Raises:
-        ServiceUnavailableError: rank 0 has ended.
+        FirstRankEndedError: rank 0 is gone.
         PlumblineError: whatever the stage or the store raised.
     """
     work = group.heard(WORK)
@@ -102,8 +111,13 @@ def run_other_rank(
             run(config, materialise(inputs, store, stack), context)
 
 
+def _is_cause(error: Exception, outcome: Outcome) -> bool:
+    """Being stopped and losing rank 0 follow from what happened elsewhere."""
+    return outcome.verdict is not Verdict.CANCELLED and not isinstance(error, FirstRankEndedError)
+
+
 def _tell(group: RankGroup, outcome: Outcome) -> None:
     try:
         group.report_failure(outcome)
-    except ServiceUnavailableError as error:
+    except FirstRankEndedError as error:
         logger.warning("%s", error)

@@ -50,6 +50,8 @@ class Place:
     world_size: int = 1
     local_rank: int = 0
     """Among those of the same machine; the number of its accelerator."""
+    node: int = 0
+    """Number of the machine; rank 0 is on machine 0."""
 
     @property
     def is_first(self) -> bool:
@@ -61,8 +63,12 @@ class Place:
         variables = os.environ if environment is None else environment
         if "TORCHELASTIC_RUN_ID" not in variables:
             return cls()
-        names = ("RANK", "WORLD_SIZE", "LOCAL_RANK")
+        names = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "GROUP_RANK")
         return cls(*(int(variables[name]) for name in names))
+
+
+class FirstRankEndedError(ServiceUnavailableError):
+    """Rank 0 is gone, and whatever ended it is why the others end."""
 
 
 class KeyValueStore(Protocol):
@@ -130,12 +136,12 @@ class RankGroup:
         """What rank 0 announces under a name; waits for it.
 
         Raises:
-            ServiceUnavailableError: rank 0 has ended.
+            FirstRankEndedError: before it did.
         """
         try:
             return json.loads(self._store.get(_PREFIX + name))
         except RuntimeError as error:
-            raise ServiceUnavailableError(
+            raise FirstRankEndedError(
                 f"rank 0 ended before it said {name!r} to rank {self.place.rank}: {error}"
             ) from error
 
@@ -143,13 +149,13 @@ class RankGroup:
         """Tell rank 0 why this rank ends; of several, the first is kept.
 
         Raises:
-            ServiceUnavailableError: rank 0 has ended.
+            FirstRankEndedError: it cannot be told any more.
         """
         said = outcome.model_copy(update={"why": f"rank {self.place.rank}: {outcome.why}"})
         try:
             self._store.compare_set(_FAILURE, "", said.model_dump_json())
         except RuntimeError as error:
-            raise ServiceUnavailableError(
+            raise FirstRankEndedError(
                 f"rank 0 ended before rank {self.place.rank} could tell it: {error}"
             ) from error
 

@@ -4,7 +4,8 @@
 
 The nodes of a job start in any order, and in a cluster the name of node 0 exists only once its pod
 does. torchrun would try on as well, but fills the log with its own stacks meanwhile; here one line
-now and then says what is waited for.
+now and then says what is waited for, and giving up is an outcome: the job waits, and is not to
+blame.
 """
 
 from __future__ import annotations
@@ -15,6 +16,9 @@ import socket
 import sys
 import time
 from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from plumbline.core.stage_outcome import TERMINATION_LOG, Outcome, Verdict
 
 _PERIOD_S = 1.0
 _TOLD_EVERY_S = 30.0
@@ -47,15 +51,25 @@ def await_name(
 def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="plumbline.core.rendezvous", description=__doc__)
     parser.add_argument("--patience-s", type=float, default=3600.0)
+    parser.add_argument("--outcome", type=Path, default=TERMINATION_LOG)
     parser.add_argument("host")
     parser.add_argument("command", nargs=argparse.REMAINDER)
     given = parser.parse_args(argv)
     if not given.command:
         parser.error("no command to start")
     if not await_name(given.host, given.patience_s):
+        _outcome_of_waiting(given.host, given.patience_s).write_last_words(given.outcome)
         return 1
     # In place of this process, so that signals reach the command.
     os.execvp(given.command[0], given.command)
+
+
+def _outcome_of_waiting(host: str, patience_s: float) -> Outcome:
+    return Outcome(
+        verdict=Verdict.UNAVAILABLE,
+        why=f"the first node of the job did not start within {patience_s:.0f} s: {host} is unknown",
+        code="UNAVAILABLE",
+    )
 
 
 if __name__ == "__main__":

@@ -32,8 +32,10 @@ _FINAL_CODES = frozenset(
 """Codes of errors that another attempt would meet again."""
 
 LONGEST_WHY = 2000
+TERMINATION_LOG = Path("/dev/termination-log")
+"""Where Kubernetes reads a container's last words."""
 LAST_WORDS_BYTES = 4096
-"""What Kubernetes keeps of a container's last words."""
+"""What Kubernetes keeps of them."""
 
 TRACE_HEADERS_VARIABLE = "PLUMBLINE_TRACE_HEADERS"
 """Holds the headers of `telemetry.outgoing_headers` as JSON, so that the job's spans and logs join

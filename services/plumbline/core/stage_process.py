@@ -23,6 +23,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from types import FrameType
 
@@ -35,7 +36,13 @@ from plumbline.core.jobs import Job, JobStore, Lease
 from plumbline.core.other_ranks import attempt_share
 from plumbline.core.ranks import Place, RankGroup, leave
 from plumbline.core.settings import Settings
-from plumbline.core.stage_outcome import TRACE_HEADERS_VARIABLE, Outcome, Verdict, outcome_of_error
+from plumbline.core.stage_outcome import (
+    TERMINATION_LOG,
+    TRACE_HEADERS_VARIABLE,
+    Outcome,
+    Verdict,
+    outcome_of_error,
+)
 from plumbline.core.stages import Stage, run_stage
 from plumbline.core.telemetry import (
     REQUEST_ID_KEY,
@@ -51,8 +58,6 @@ FLUSH_PERIOD_S = 0.25
 FOLLOWER_PATIENCE_S = 45.0
 """How long a pod that is done waits for a launcher to take its last figures: longer than a dead
 launcher's lease."""
-TERMINATION_LOG = Path("/dev/termination-log")
-"""Where Kubernetes reads a container's last words."""
 STUCK_PATIENCE_S = 2.0
 """How long rank 0 may take to notice that another rank has failed, before it is told to end."""
 _AWAY_PAUSE_S = 2.0
@@ -81,7 +86,9 @@ def main(stages: Mapping[str, Stage], argv: Sequence[str] | None = None) -> int:
             outcome = _attempt(stages, settings, arguments, place)
             status = 0 if outcome.verdict is Verdict.SUCCEEDED else 1
         else:
-            status = attempt_share(stages, settings, place)
+            status = attempt_share(
+                stages, settings, place, partial(_leave_share, arguments=arguments, place=place)
+            )
     if place.world_size > 1:
         flush()
         leave(status)
@@ -110,6 +117,13 @@ def _leave(outcome: Outcome, arguments: argparse.Namespace) -> None:
         outcome.write_last_words(arguments.outcome)
     else:
         outcome.write(arguments.outcome)
+
+
+def _leave_share(outcome: Outcome, arguments: argparse.Namespace, place: Place) -> None:
+    """A pod without rank 0 keeps its own cause: rank 0's pod is removed as soon as this one has
+    failed, and with it what that one was told."""
+    if arguments.follow and place.node:
+        _leave(outcome, arguments)
 
 
 def _leave_if_stuck(outcome: Outcome, arguments: argparse.Namespace) -> None:

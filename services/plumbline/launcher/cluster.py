@@ -40,6 +40,8 @@ _READ_TIMEOUT_S = 5.0
 _ACCOUNT_FILES = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 _CONNECTIONS = 64
 """Kept open: attempts of a launcher are created and deleted from a thread each."""
+_SHOWN_BYTES = 200
+"""Of an answer that is not understood."""
 _CACHED = {"resourceVersion": "0"}
 """A list from the API server's cache, which costs its store nothing."""
 _COLLECTIONS = {
@@ -174,8 +176,20 @@ class Cluster:
             return None
 
     def _json(self, method: str, path: str, body: Json | None = None) -> Json:
-        answer: Json = json.loads(self._call(method, path, body))
-        return answer
+        answer = self._call(method, path, body)
+        try:
+            found = json.loads(answer)
+        except ValueError:
+            found = None
+        if not isinstance(found, dict):
+            # A proxy in between may have a page of its own to show.
+            shown = answer[:_SHOWN_BYTES].decode(errors="replace")
+            raise ServiceUnavailableError(
+                f"the Kubernetes API answers {method} {path.partition('?')[0]} with {shown!r}; "
+                "accepted: a JSON object",
+                reason="KUBERNETES_UNAVAILABLE",
+            )
+        return found
 
     def _call(self, method: str, path: str, body: Json | None = None) -> bytes:
         status, answer = self._transport.request(method, path, body)
@@ -262,8 +276,7 @@ class _HttpTransport:
         headers = {"Accept": "*/*" if "/log?" in path else "application/json"}
         if body is not None:
             headers["Content-Type"] = "application/json"
-        for setting in self._configuration.auth_settings().values():
-            headers[setting["key"]] = setting["value"]
+        headers.update(self._credential())
         try:
             response = self._rest.request(
                 method,
@@ -278,6 +291,22 @@ class _HttpTransport:
                 f"the Kubernetes API at {self._configuration.host} does not answer: {error}",
                 reason="KUBERNETES_UNAVAILABLE",
             ) from error
+
+    def _credential(self) -> Mapping[str, str]:
+        """The headers that say who asks; renews a token that is due, from its file or issuer."""
+        import urllib3
+        from kubernetes.client.exceptions import ApiException
+        from kubernetes.config import ConfigException
+
+        try:
+            settings = self._configuration.auth_settings().values()
+        except (ConfigException, urllib3.exceptions.HTTPError, ApiException, OSError) as error:
+            raise ServiceUnavailableError(
+                "the launcher's credential for the Kubernetes API at "
+                f"{self._configuration.host} cannot be read: {error}",
+                reason="KUBERNETES_UNAUTHORIZED",
+            ) from error
+        return {setting["key"]: setting["value"] for setting in settings}
 
 
 def _connect() -> tuple[Transport, str, str]:

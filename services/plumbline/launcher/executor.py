@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import time
+from pathlib import Path
 
 from plumbline.core.errors import (
     AlreadyExistsError,
@@ -30,6 +31,8 @@ from plumbline.launcher.watch import ClusterWatch, Look, has_ended
 
 _LOG_PATIENCE_S = 5.0
 """For all pods' logs together; the lease is not renewed meanwhile."""
+_DOUBT_S = 10.0
+"""For what an end is judged by to catch up: several periods of the watch."""
 _CREATE_AGAIN_S = 2.0
 
 logger = logging.getLogger(__name__)
@@ -111,7 +114,7 @@ class KubernetesAttempt:
         self._created_at: float | None = None
         self._deadline: float | None = None
         self._deletion_sent = False
-        self._doubted = False
+        self._doubted_at: float | None = None
         self._finished = False
         self._gone = False
         self._look = Look()
@@ -142,10 +145,13 @@ class KubernetesAttempt:
 
     def terminate(self, grace_s: float) -> None:
         """Delete the Job, its pods first. The pods' own grace period applies, not `grace_s`."""
-        self._save_log()
-        patience_s = self._config.termination_grace_s + self._config.patience.deletion_s
-        self._deadline = time.monotonic() + patience_s
-        self._send_deletion()
+        try:
+            self._save_log()
+        finally:
+            # Pods that nobody deletes hold their machines, whatever becomes of the log.
+            patience_s = self._config.termination_grace_s + self._config.patience.deletion_s
+            self._deadline = time.monotonic() + patience_s
+            self._send_deletion()
 
     def kill(self) -> None:
         """Delete the Job if it has not ended; one that has is left to its time to live."""
@@ -250,15 +256,29 @@ class KubernetesAttempt:
                 now=time.time(),
                 patience=self._config.patience,
             )
-            if found.ended and found.reported is None and not self._doubted:
-                # The server's cache of pods may be behind that of Jobs: look again for last words.
-                self._doubted = True
+            finished = job is not None and has_ended(job)
+            if self._is_doubtful(found, look, finished=finished):
                 return
             self._standing = found
-            self._finished = job is not None and has_ended(job)
+            self._finished = finished
         self._executor.watch.explain(self.name, slow=self._standing.phase is Phase.PENDING)
         if self._standing.ended:
             self._save_log()
+
+    def _is_doubtful(self, found: Standing, look: Look, *, finished: bool) -> bool:
+        """Whether another look may tell of another end, or of none."""
+        if not found.ended or found.reported is not None:
+            self._doubted_at = None
+            return False
+        if self._doubted_at is None:
+            # The server's cache of pods may be behind that of Jobs: look again for last words.
+            self._doubted_at = time.monotonic()
+            self._executor.watch.explain(self.name, slow=True)
+            return True
+        # How long a pod has waited is told by warnings, and a launcher that has just started has
+        # none; it goes on without them where the API server does not list any.
+        warned = look.warned_at >= self._doubted_at
+        return not (finished or warned or time.monotonic() - self._doubted_at >= _DOUBT_S)
 
     def _is_deleted(self) -> bool:
         """Ask the API server itself: its cache may not hold a new Job yet."""
@@ -291,8 +311,17 @@ class KubernetesAttempt:
         return self._gone or time.monotonic() >= self._deadline
 
     def _save_log(self) -> None:
-        """Put the end of what each pod wrote into the job's log, on this machine."""
+        """Put the end of what each pod wrote into the job's log, on this machine.
+
+        A log that cannot be saved, on a full disk say, is no reason to keep a job from its end.
+        """
         path = job_log_path(self._executor.settings, self._job.id)
+        try:
+            self._write_log(path)
+        except OSError as error:
+            logger.warning("job %s: its log was not saved to %s: %s", self._job.id, path, error)
+
+    def _write_log(self, path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         deadline = time.monotonic() + _LOG_PATIENCE_S
         pods = sorted(self._look.snapshot.pods.get(self.name, ()), key=_pod_name)

@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
+from plumbline.core.execution import GANG_PATIENCE_S
 from plumbline.core.stage_outcome import Outcome, Verdict
 from plumbline.launcher.config import Patience
 from plumbline.launcher.failures import (
@@ -42,6 +43,12 @@ from plumbline.launcher.waits import Wait, wait_of
 
 _REFUSALS = ("violates PodSecurity", "denied the request", "is invalid", "no PriorityClass")
 """In the message of a pod that was not created: another try would meet them again."""
+
+
+_GANG_PATIENCE_S = 0.95 * GANG_PATIENCE_S
+"""What the pods of a job may wait for each other. After a little more the first of them gives up,
+which Kubernetes calls a failure, and the pod that knows the reason is deleted with the others. Two
+jobs that hold what each other needs are untied so."""
 
 
 class Phase(StrEnum):
@@ -111,7 +118,12 @@ def standing(
         return _pending(f"Kubernetes Job {name} is suspended: {words}")
     if lost:
         return _lost(pods, lost)
-    return _going_on(job, pods, events, now, patience)
+    found = _going_on(job, pods, events, now, patience)
+    held_s = _held_s(pods, now)
+    if found.phase is Phase.PENDING and held_s > _GANG_PATIENCE_S:
+        why = f"{found.why} (the pods that run have waited {held_s:.0f} s)"
+        return _failure(why, Verdict.UNAVAILABLE, "UNAVAILABLE")
+    return found
 
 
 def deleted(name: str) -> Standing:
@@ -130,7 +142,7 @@ def _going_on(
     name = job["metadata"]["name"]
     wanted = int(job["spec"].get("completions") or 1)
     running = [pod for pod in pods if pod_phase(pod) in ("Running", "Succeeded")]
-    waits = [wait for pod in pods if (wait := wait_of(pod, events, patience)) is not None]
+    waits = [wait for pod in pods if (wait := wait_of(pod, events, patience, now))]
     head = f"{len(running)} of {wanted} pods run; " if wanted > 1 else ""
     if len(pods) < wanted:
         refused = newest_event(events, "Job", name, ("FailedCreate",))
@@ -146,6 +158,15 @@ def _going_on(
     why = f"{len(running)} of {wanted} pods run {places_of(pods)}"
     threats = [text for pod in pods if (text := _threat(pod))]
     return Standing(phase=Phase.RUNNING, why="; ".join([why, *threats]))
+
+
+def _held_s(pods: Sequence[Json], now: float) -> float:
+    """How long the pods that run have held their machines; 0 where one has ended."""
+    if any(pod_phase(pod) in ("Succeeded", "Failed") for pod in pods):
+        return 0.0
+    running = [(c.get("state") or {}).get("running") or {} for p in pods for c in containers_of(p)]
+    started = [unix_seconds(state["startedAt"]) for state in running if state.get("startedAt")]
+    return now - min(started, default=now)
 
 
 def _waiting(head: str, waits: Sequence[Wait], now: float) -> Standing:

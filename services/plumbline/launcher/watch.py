@@ -10,7 +10,7 @@ import logging
 import threading
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from prometheus_client import Counter, Gauge
 
@@ -40,6 +40,8 @@ class Look:
     """Monotonic seconds: what was done before is in it, or was undone."""
     snapshot: Snapshot = field(default_factory=Snapshot)
     warnings: Sequence[Json] = ()
+    warned_at: float = float("-inf")
+    """Monotonic seconds: the warnings were asked for then, maybe before this look."""
     trouble: str = ""
     """Why the newest look failed, and the one before is shown; empty where it did not."""
 
@@ -101,18 +103,17 @@ class ClusterWatch:
         began_at = time.monotonic()
         try:
             snapshot = self._cluster.snapshot()
-            warnings = self._warnings(before)
+            warnings, warned_at = self._warnings(before)
         except PlumblineError as error:
-            _LOOK_ERRORS.inc()
             if error.message != before.trouble:
                 logger.warning("the cluster is out of sight: %s", error)
-            look = Look(
-                number=before.number + 1,
-                began_at=before.began_at,
-                snapshot=before.snapshot,
-                warnings=before.warnings,
-                trouble=error.message,
-            )
+            look = _failed_look(before, error.message)
+        # The followers wait for this thread and hold their leases: no bug may end it.
+        except Exception as error:
+            trouble = f"the look at the cluster failed: {type(error).__name__}: {error}"
+            if trouble != before.trouble:
+                logger.exception("the cluster is out of sight")
+            look = _failed_look(before, trouble)
         else:
             if before.trouble:
                 logger.info("the cluster is in sight again")
@@ -121,6 +122,7 @@ class ClusterWatch:
                 began_at=began_at,
                 snapshot=snapshot,
                 warnings=warnings,
+                warned_at=warned_at,
             )
         with self._changed:
             self._look = look
@@ -147,14 +149,15 @@ class ClusterWatch:
             return True
         return not job.terminal and job.follows == name
 
-    def _warnings(self, before: Look) -> Sequence[Json]:
+    def _warnings(self, before: Look) -> tuple[Sequence[Json], float]:
+        """The newest warnings, where any are wanted, and when they were asked for."""
         if not self._slow:
-            return ()
+            return (), float("-inf")
         now = time.monotonic()
         if now - self._warned_at < _WARNINGS_PERIOD_S:
-            return before.warnings
+            return before.warnings, before.warned_at
         self._warned_at = now
-        return self._cluster.warnings()
+        return self._cluster.warnings(), now
 
     def _loop(self) -> None:
         while not self._stopping:
@@ -181,6 +184,12 @@ class ClusterWatch:
         # A pass that meets a bug must not end the watch; the log keeps the stack.
         except Exception:
             logger.exception("looking for leftovers failed; it is tried again")
+
+
+def _failed_look(before: Look, trouble: str) -> Look:
+    """A look that saw nothing: it shows what the one before saw, and says so."""
+    _LOOK_ERRORS.inc()
+    return replace(before, number=before.number + 1, trouble=trouble)
 
 
 def has_ended(job: Json) -> bool:

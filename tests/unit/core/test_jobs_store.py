@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import pytest
 
@@ -259,6 +260,22 @@ def test_waits_beyond_the_attempt_cap_go_on_until_their_own_cap(jobs: JobStore) 
 
     assert states == [JobState.QUEUED] * 5 + [JobState.FAILED]
     assert patient.get(job.id).why == "Gave up after waiting 5 times: away"
+
+
+def test_waits_after_a_long_attempt_are_counted_anew(jobs: JobStore) -> None:
+    """A machine that is taken away every few hours does not end a job of days."""
+    policy = RetryPolicy(unavailable_cap=1, longest_delay_s=0)
+    hasty = JobStore(jobs.redis_url, retry=policy)
+    # Every attempt is a long one.
+    patient = JobStore(jobs.redis_url, retry=replace(policy, long_attempt_s=0))
+    job = created(jobs)
+
+    def lost(store: JobStore, worker: str) -> JobState:
+        lease = acquired(store, job, worker)
+        return store.release_for_retry(lease, "the machine was lost", cause="unavailable")
+
+    assert {lost(patient, f"w{i}") for i in range(4)} == {JobState.QUEUED}
+    assert lost(hasty, "w4") is JobState.FAILED
 
 
 def test_a_stopped_worker_gives_its_job_back_free_of_charge(jobs: JobStore) -> None:

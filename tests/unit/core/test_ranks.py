@@ -21,9 +21,9 @@ from pydantic import BaseModel, Field
 from torch.distributed import HashStore
 
 from plumbline.core.artifacts import Artifact, ArtifactStore, open_configured_store
-from plumbline.core.errors import ConfigError, ServiceUnavailableError
+from plumbline.core.errors import ConfigError
 from plumbline.core.other_ranks import StoppableReporter, run_other_rank
-from plumbline.core.ranks import Place, RankGroup
+from plumbline.core.ranks import FirstRankEndedError, Place, RankGroup
 from plumbline.core.settings import Settings
 from plumbline.core.stage_outcome import Outcome, Verdict
 from plumbline.core.stages import Stage, StageContext, StageInputs, StageResult, run_stage
@@ -284,16 +284,16 @@ def test_a_first_rank_that_ended_is_said(groups: list[RankGroup]) -> None:
 
     group = RankGroup(Place(1, 2), Gone())  # type: ignore[arg-type]
 
-    with pytest.raises(ServiceUnavailableError, match="rank 0 ended before it said 'work'"):
+    with pytest.raises(FirstRankEndedError, match="rank 0 ended before it said 'work'"):
         group.heard("work")
-    with pytest.raises(ServiceUnavailableError, match="before rank 1 could tell it"):
+    with pytest.raises(FirstRankEndedError, match="before rank 1 could tell it"):
         group.report_failure(Outcome(verdict=Verdict.CRASHED, why="x"))
 
 
 def test_a_place_comes_from_torchrun_alone() -> None:
-    given = {"RANK": "3", "WORLD_SIZE": "4", "LOCAL_RANK": "1"}
+    given = {"RANK": "3", "WORLD_SIZE": "4", "LOCAL_RANK": "1", "GROUP_RANK": "1"}
 
-    assert Place.from_environment({**given, "TORCHELASTIC_RUN_ID": "none"}) == Place(3, 4, 1)
+    assert Place.from_environment({**given, "TORCHELASTIC_RUN_ID": "none"}) == Place(3, 4, 1, 1)
     # Left over from something else.
-    assert Place.from_environment(given) == Place(0, 1, 0)
+    assert Place.from_environment(given) == Place()
     assert Place().is_first and not Place(1, 2).is_first

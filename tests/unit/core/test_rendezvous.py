@@ -5,10 +5,12 @@ from __future__ import annotations
 import socket
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
-from plumbline.core.rendezvous import await_name
+from plumbline.core.rendezvous import await_name, main
+from plumbline.core.stage_outcome import Outcome, Verdict
 
 
 def test_it_waits_for_a_name_and_says_so(capsys: pytest.CaptureFixture[str]) -> None:
@@ -34,6 +36,18 @@ def test_its_patience_ends(capsys: pytest.CaptureFixture[str]) -> None:
     assert not await_name("node-0", 3, resolve=resolve, sleep=slept.append)
     assert len(slept) == 3
     assert "node-0 is unknown after 3 s" in capsys.readouterr().err
+
+
+def test_a_wait_in_vain_is_not_charged_to_the_job(tmp_path: Path) -> None:
+    last_words = tmp_path / "termination-log"
+    given = ["--patience-s=0", f"--outcome={last_words}", "node-0.invalid", "true"]
+
+    assert main(given) == 1
+    outcome = Outcome.read(last_words)
+    assert outcome is not None and outcome.verdict is Verdict.UNAVAILABLE
+    assert outcome.why == (
+        "the first node of the job did not start within 0 s: node-0.invalid is unknown"
+    )
 
 
 def test_it_becomes_the_command() -> None:

@@ -139,6 +139,40 @@ def test_a_job_set_is_created_and_deleted_as_such() -> None:
     assert transport.requests[0][1].startswith("/apis/jobset.x-k8s.io/v1alpha2/")
 
 
+class Page:
+    """A transport that answers everything with one page and status 200, as a proxy may."""
+
+    def __init__(self, body: bytes) -> None:
+        self._body = body
+
+    def request(
+        self, method: str, path: str, body: Mapping[str, Any] | None = None
+    ) -> tuple[int, bytes]:
+        return 200, self._body
+
+
+@pytest.mark.parametrize(
+    ("body", "words"),
+    [
+        (b"<html>Please sign in</html>", "<html>Please sign in</html>"),
+        (b"", "answers GET /apis/batch/v1/namespaces/ml/jobs with ''"),
+        (b"\xff\xfe{}", "with '\ufffd\ufffd{}'"),
+        (b"null", "with 'null'"),
+        (b"x" * 5000, "x" * 200 + "'"),
+    ],
+    ids=["page", "nothing", "no text", "no object", "long"],
+)
+def test_an_answer_that_is_no_object_is_unavailable_and_shown(body: bytes, words: str) -> None:
+    found = Cluster(Page(body), LauncherConfig(image="i"), "ml")
+
+    with pytest.raises(ServiceUnavailableError) as caught:
+        found.snapshot()
+
+    assert words in caught.value.message
+    assert "accepted: a JSON object" in caught.value.message
+    assert len(caught.value.message) < 400
+
+
 def test_a_log_that_cannot_be_had_says_why() -> None:
     transport = Recorder((400, {"message": 'container "stage" is waiting to start'}))
 

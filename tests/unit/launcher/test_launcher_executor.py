@@ -7,10 +7,12 @@ real ones.
 from __future__ import annotations
 
 import json
+import logging
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -502,6 +504,113 @@ def test_following_many_jobs_asks_no_more_than_following_one(platform: Platform)
     for job in jobs:
         platform.server.end(platform.created(job), 0, "Completed")
     assert {platform.ended(job).state for job in jobs} == {JobState.SUCCEEDED}
+
+
+def waits_for_image(server: ApiServer, name: str) -> None:
+    """A Job's pod, whose one pull took an hour and failed just now."""
+    now = datetime.now(UTC)
+    waiting = {"reason": "ErrImagePull", "message": "unexpected EOF"}
+    with server._lock:
+        server.bind(name)
+        (pod,) = server.pods(name)
+        server.events.append(
+            {
+                "metadata": {"name": "x", "creationTimestamp": now.isoformat()},
+                "involvedObject": {"kind": "Pod", "name": pod["metadata"]["name"]},
+                "reason": "Failed",
+                "message": "Error: ErrImagePull",
+                "firstTimestamp": now.isoformat(),
+                "lastTimestamp": now.isoformat(),
+            }
+        )
+        pod["status"] = {
+            "phase": "Pending",
+            "startTime": (now - timedelta(hours=1)).isoformat(),
+            "conditions": [{"type": "PodScheduled", "status": "True"}],
+            "containerStatuses": [
+                {"name": "stage", "image": "worker:1", "state": {"waiting": waiting}}
+            ],
+        }
+
+
+def test_nothing_is_given_up_before_newer_warnings_are_read(platform: Platform) -> None:
+    job = platform.submit()
+    first = platform.launcher("l1")
+    thread = first.take(job)
+    name = platform.created(job)
+    # The warnings that the launcher has are from before the pull failed.
+    platform.says(job, "creates the pods")
+    time.sleep(0.2)
+    waits_for_image(platform.server, name)
+    platform.says(job, "ErrImagePull", "unexpected EOF")
+
+    # The next launcher has none at all when it looks for the first time.
+    first.runner.drain()
+    thread.join(PATIENCE_S)
+    platform.launcher("l2").take(job)
+    found = platform.says(job, "ErrImagePull")
+
+    assert found.state is JobState.RUNNING
+    assert not platform.server.deleted(name)
+    platform.server.end(name, 0, "Completed")
+    assert platform.ended(job).state is JobState.SUCCEEDED
+
+
+def test_an_image_that_cannot_be_pulled_is_given_up_after_its_patience(platform: Platform) -> None:
+    job = platform.submit()
+    patience = CONFIG.patience.model_copy(update={"image_pull_s": 3.0})
+    platform.launcher(config=CONFIG.model_copy(update={"patience": patience})).take(job)
+    name = platform.created(job)
+    waits_for_image(platform.server, name)
+
+    platform.says(job, "ErrImagePull", "unexpected EOF")
+    assert not platform.jobs.get(job.id).terminal, "why is told before it is given up"
+    ended = platform.ended(job)
+
+    assert ended.state is JobState.FAILED
+    assert "ErrImagePull" in ended.why and "given up after" in ended.why
+    assert platform.server.deleted(name)
+
+
+def spoil_log(platform: Platform) -> Path:
+    """Put a file where the folder of the jobs' logs is to be."""
+    spoilt = platform.settings.state_dir / "logs"
+    spoilt.write_text("in the way")
+    return spoilt
+
+
+def test_a_log_that_cannot_be_saved_does_not_keep_a_job_from_its_end(
+    platform: Platform, caplog: pytest.LogCaptureFixture
+) -> None:
+    spoilt = spoil_log(platform)
+    job = platform.submit()
+    platform.launcher().take(job)
+
+    with caplog.at_level(logging.WARNING, logger="plumbline.launcher.executor"):
+        platform.server.end(platform.created(job), 0, "Completed")
+        ended = platform.ended(job)
+
+    assert (ended.state, ended.result, ended.attempts) == (JobState.SUCCEEDED, ARTIFACT, 1)
+    (told,) = [text for text in caplog.messages if "log was not saved" in text]
+    assert job.id in told and str(spoilt) in told
+    assert "Not a directory" in told
+
+
+def test_a_log_that_cannot_be_saved_does_not_keep_a_cancelled_job_alive(
+    platform: Platform,
+) -> None:
+    spoil_log(platform)
+    job = platform.submit()
+    platform.launcher().take(job)
+    name = platform.created(job)
+    platform.server.bind(name)
+    platform.says(job, "pods run")
+
+    platform.jobs.cancel(job.id, "too dear")
+    platform.until(lambda: platform.server.deleted(name))
+    platform.server.collect(name)
+
+    assert platform.ended(job).state is JobState.CANCELLED
 
 
 def test_another_executor_is_refused_by_name(platform: Platform) -> None:

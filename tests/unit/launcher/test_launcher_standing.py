@@ -18,6 +18,8 @@ Json = dict[str, Any]
 NAME = "plumbline-0123456789ab-1"
 T0 = "2026-11-21T10:00:00Z"
 T1 = "2026-11-21T10:00:05Z"
+T240 = "2026-11-21T10:04:00Z"
+T960 = "2026-11-21T10:16:00Z"
 T0_S = 1_795_255_200.0
 """T0 as Unix seconds."""
 
@@ -26,6 +28,7 @@ REFUSAL = Outcome(verdict=Verdict.FAILED, why="steps=-1; accepted: 1", code="INV
 CRASH = Outcome(verdict=Verdict.CRASHED, why="RuntimeError: gloo lost a peer", code="INTERNAL")
 AWAY = Outcome(verdict=Verdict.UNAVAILABLE, why="the store is away", code="UNAVAILABLE")
 STOPPED = Outcome(verdict=Verdict.CANCELLED, why="the worker stopped this attempt")
+STARTABLE = {"type": "PodReadyToStartContainers", "status": "True", "lastTransitionTime": T1}
 RANKS_STOPPED = Outcome(verdict=Verdict.STOPPED, why="the ranks were told to end", code="INTERNAL")
 
 
@@ -220,12 +223,25 @@ CASES: Mapping[str, Case] = {
     ),
     "volume missing for too long": Case(
         pods=[waiting("ContainerCreating")],
-        events=[event("Pod", POD, "FailedMount", 'secret "tls" not found')],
+        events=[event("Pod", POD, "FailedMount", 'secret "tls" not found', at=T240)],
         says=('secret "tls" not found', "given up after 301 s"),
         after_s=301,
         phase=Phase.FAILED,
         verdict=Verdict.FAILED,
         code="FAILED_PRECONDITION",
+    ),
+    "volume mounted after all, image being pulled": Case(
+        pods=[waiting("ContainerCreating", conditions=[STARTABLE])],
+        events=[event("Pod", POD, "FailedMount", 'secret "tls" not found', at=T240)],
+        says=(f"Pod {POD} is being started on gpu-1",),
+        after_s=301,
+    ),
+    "sandbox refused once, image being pulled": Case(
+        # The machine's kubelet is too old to tell that the sandbox is there.
+        pods=[waiting("ContainerCreating")],
+        events=[event("Pod", POD, "FailedCreatePodSandBox", "no IP addresses available")],
+        says=(f"Pod {POD} is being started on gpu-1",),
+        after_s=301,
     ),
     "sandbox": Case(
         pods=[waiting("ContainerCreating")],
@@ -568,10 +584,112 @@ def test_an_unschedulable_job_is_given_up_only_where_that_is_configured() -> Non
     assert "Insufficient nvidia.com/gpu" in given_up.why
 
 
+def since(event: Json, first: str, field: str = "spec.containers{stage}") -> Json:
+    """An event that came first at one time and last at its own, about one container."""
+    about = {**event["involvedObject"], "fieldPath": field}
+    return {**event, "involvedObject": about, "firstTimestamp": first}
+
+
+@pytest.mark.parametrize(
+    "last",
+    [
+        {"lastTimestamp": T240},
+        {"lastTimestamp": None, "eventTime": "2026-11-21T10:04:00.000000Z"},
+        {
+            "lastTimestamp": None,
+            "eventTime": "2026-11-21T10:00:05.000000Z",
+            "series": {"count": 9, "lastObservedTime": "2026-11-21T10:04:00.000000Z"},
+        },
+    ],
+    ids=["lastTimestamp", "eventTime", "series"],
+)
+def test_a_warning_holds_for_three_minutes_after_its_last_time(last: Json) -> None:
+    warning = {**event("Pod", POD, "FailedMount", 'secret "tls" not found'), **last}
+    pods, forever = [waiting("ContainerCreating")], Patience(creation_s=0)
+
+    # It was last seen 240 s after the pod's start.
+    assert "(FailedMount)" in stand(job(), pods, [warning], after_s=419, patience=forever).why
+    found = stand(job(), pods, [warning], after_s=421, patience=forever)
+    assert found.why == f"Pod {POD} is being started on gpu-1"
+
+
+def test_the_patience_with_an_image_begins_when_its_pull_failed() -> None:
+    pods = [waiting("ErrImagePull", "unexpected EOF")]
+    pull = 'Failed to pull image "registry/plumbline-worker:1": unexpected EOF'
+    events = [
+        # One pull took 960 s and failed; it fails again and again.
+        since(event("Pod", POD, "Failed", "Error: ErrImagePull", at=T960), T960),
+        since(event("Pod", POD, "Failed", pull, at="2026-11-21T10:31:00Z"), T960),
+    ]
+
+    first = stand(job(), pods, events, after_s=961)
+    assert first.phase is Phase.PENDING
+    assert "(ErrImagePull): unexpected EOF" in first.why
+    assert not stand(job(), pods, events, after_s=960 + 899).ended
+    over = stand(job(), pods, events, after_s=960 + 901)
+    assert over.verdict is Verdict.FAILED
+    assert "given up after 901 s" in over.why
+
+
+@pytest.mark.parametrize(
+    ("reason", "message", "warning"),
+    [
+        ("CreateContainerConfigError", 'secret "redis" not found', "Failed"),
+        ("CreateContainerError", "context deadline exceeded", "Failed"),
+        ("PostStartHookError", "", "FailedPostStartHook"),
+    ],
+)
+def test_the_patience_with_a_container_begins_when_its_creation_failed(
+    reason: str, message: str, warning: str
+) -> None:
+    pods = [waiting(reason, message)]
+    # Its image needed 960 s, and a second try.
+    events = [
+        since(event("Pod", POD, "Failed", "Error: ErrImagePull"), T1),
+        since(event("Pod", POD, warning, f"Error: {message}", at=T960), T960),
+    ]
+
+    first = stand(job(), pods, events, after_s=961)
+    assert first.phase is Phase.PENDING and f"({reason})" in first.why
+    over = stand(job(), pods, events, after_s=960 + 301)
+    assert over.verdict is Verdict.FAILED
+    assert "given up after 301 s" in over.why
+
+
+def test_the_patience_with_a_container_is_not_that_with_another() -> None:
+    pods = [waiting("ErrImagePull", "unexpected EOF")]
+    message = "Error: ErrImagePull"
+    proxy = since(event("Pod", POD, "Failed", message), T1, "spec.initContainers{proxy}")
+    another = since(event("Pod", f"{NAME}-1-q9q9q", "Failed", message), T1)
+    own = since(event("Pod", POD, "Failed", message, at=T960), T960)
+
+    assert not stand(job(), pods, [proxy, another, own], after_s=961).ended
+    # Without an event of its own, a pod counts from its start.
+    assert "after 961 s" in stand(job(), pods, [proxy, another], after_s=961).why
+
+
 def test_a_pod_that_is_being_deleted_has_its_grace() -> None:
     pods = [pod(metadata={"deletionTimestamp": T0})]
 
     assert not stand(job(), pods, after_s=29).ended
+
+
+def test_pods_that_wait_for_the_others_give_their_machines_back_after_an_hour() -> None:
+    """No machine is held for ever, and the job is not to blame: it waits and is tried again."""
+    running = pod(state={"running": {"startedAt": T0}})
+    short = unscheduled("Unschedulable", "0/4 nodes are available", index=1)
+
+    assert not stand(job(completions=2), [running, short], after_s=3400).ended
+    given_up = stand(job(completions=2), [running, short], after_s=3500)
+    assert (given_up.verdict, given_up.code) == (Verdict.UNAVAILABLE, "UNAVAILABLE")
+    assert given_up.why.startswith("1 of 2 pods run; ")
+    assert "0/4 nodes are available" in given_up.why
+    assert given_up.why.endswith("(the pods that run have waited 3500 s)")
+    # Whole groups run for as long as they need, and what fails at last is no wait.
+    pair = [running, pod(state={"running": {"startedAt": T0}}, index=1)]
+    assert not stand(job(completions=2), pair, after_s=90_000).ended
+    assert not stand(job(completions=2), [running, ended(1, index=1)], after_s=90_000).ended
+    assert not stand(job(), [unscheduled("Unschedulable")], after_s=90_000).ended
 
 
 def test_last_words_that_are_no_outcome_are_not_believed() -> None:

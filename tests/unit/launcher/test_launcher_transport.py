@@ -12,10 +12,13 @@ import pytest
 import yaml
 
 from plumbline.core.errors import ConfigError, PermissionDeniedError, ServiceUnavailableError
-from plumbline.launcher.cluster import Cluster
+from plumbline.launcher.cluster import Cluster, _HttpTransport
 from plumbline.launcher.config import LauncherConfig
 
 pytest.importorskip("kubernetes", reason="the extra `kubernetes` is not installed")
+
+from kubernetes.client import Configuration
+from kubernetes.config import ConfigException
 
 CONFIG = LauncherConfig(image="worker:1")
 
@@ -106,6 +109,36 @@ def test_nobody_there_is_unavailable_and_quick(
 
     with pytest.raises(ServiceUnavailableError, match=r"at http://127\.0\.0\.1:1 does not answer"):
         Cluster.connect(CONFIG).snapshot()
+
+
+@pytest.mark.parametrize("empty", [True, False], ids=["empty", "missing"])
+def test_a_token_that_cannot_be_read_is_unavailable_until_it_can(
+    empty: bool, server: tuple[str, list[tuple[str, str, str, bytes]]], tmp_path: Path
+) -> None:
+    url, seen = server
+    token = tmp_path / "token"
+    if empty:
+        token.touch()
+
+    def refresh(configuration: Configuration) -> None:
+        # As the package reads the token of a service account.
+        content = token.read_text()
+        if not content:
+            raise ConfigException("Token file exists but empty.")
+        configuration.api_key["BearerToken"] = f"bearer {content}"
+
+    configuration = Configuration(host=url, api_key={"BearerToken": "bearer of-before"})
+    configuration.refresh_api_key_hook = refresh
+    cluster = Cluster(_HttpTransport(configuration), CONFIG, "ml")
+
+    with pytest.raises(ServiceUnavailableError, match="credential for the Kubernetes API") as error:
+        cluster.snapshot()
+    assert ("exists but empty" if empty else str(token)) in error.value.message
+    assert seen == []
+
+    token.write_text("t0ken")
+    assert cluster.snapshot().jobs == {}
+    assert {sent for _, _, sent, _ in seen} == {"bearer t0ken"}
 
 
 def test_no_cluster_at_all_says_what_is_accepted(
