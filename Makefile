@@ -25,7 +25,7 @@ demo: $(STAMP) ## Align a small model end to end on the embedded stack
 
 test: $(STAMP) ## Run the tests (under 15 minutes on 2 cores)
 	$(BIN)/pytest -n 2 --dist loadfile $(PYTEST_ARGS) tests/unit tests/contract
-	$(BIN)/pytest -m "not slow and not cluster" $(PYTEST_ARGS) tests/integration
+	$(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder -m "not slow and not cluster" $(PYTEST_ARGS) tests/integration
 
 test-slow: $(STAMP) ## Run the long tests: whole quickstarts, worker and service kills
 	$(BIN)/pytest -m slow $(PYTEST_ARGS)
