@@ -62,6 +62,10 @@ end
 local function finish_cancelled()
   return finish('CANCELLED', 'Cancelled: ' .. get('cancel_reason'), 'CANCELLED')
 end
+-- The attempt does its own work by now, and waits for nothing.
+local function at_work()
+  if get('at_work_since') == '' then set('at_work_since', stamp(now)) end
+end
 local function follows() return get('follows') ~= '' end
 local function requeue(why, delay, grace)
   local due = delay > 0 and delay or grace
@@ -122,7 +126,7 @@ end
 if not follows() then
   redis.call('HINCRBY', JOB, 'charged', 1)
   redis.call('HINCRBY', JOB, 'attempts', 1)
-  set('attempt_at', stamp(now))
+  set('at_work_since', '')
 end
 local attempts = get('attempts')
 local token = redis.call('HINCRBY', JOB, 'fencing_token', 1)
@@ -172,6 +176,7 @@ PROGRESS = (
     + """
 -- ARGV: token, done, total, message. Returns {held, cancel requested}.
 if not holds(ARGV[1]) then return {0, 0} end
+at_work()
 set('done', ARGV[2], 'total', ARGV[3], 'message', ARGV[4])
 changed()
 return {1, cancelling() and 1 or 0}
@@ -184,6 +189,7 @@ APPEND_METRICS = (
 -- ARGV: token, stream bound, number of rows, (step, values as JSON)..., (name, newest value)...
 -- Returns {held, cancel requested}.
 if not holds(ARGV[1]) then return {0, 0} end
+at_work()
 local last = 3 + 2 * tonumber(ARGV[3])
 for i = 4, last, 2 do
   redis.call('XADD', METRICS, 'MAXLEN', '~', ARGV[2], '*', 'step', ARGV[i], 'values', ARGV[i + 1])
@@ -247,7 +253,8 @@ if cause == 'stopped' and follows() then return requeue(why, 0, tonumber(ARGV[8]
 redis.call('HINCRBY', JOB, 'charged', -1)
 if cause == 'stopped' then return requeue(why, 0, tonumber(ARGV[8])) end
 set('follows', '')
-if now - number('attempt_at') > tonumber(ARGV[9]) then set('unavailable', '0') end
+local since = tonumber(get('at_work_since'))
+if since and now - since > tonumber(ARGV[9]) then set('unavailable', '0') end
 local waits = redis.call('HINCRBY', JOB, 'unavailable', 1)
 if waits > tonumber(ARGV[6]) then
   return bury('Gave up after waiting ' .. ARGV[6] .. ' times: ' .. why, code)

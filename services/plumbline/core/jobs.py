@@ -198,8 +198,9 @@ class RetryPolicy:
     longest_delay_s: float = LONGEST_RETRY_DELAY_S
     """Bound of the doubling wait for a part that does not answer."""
     long_attempt_s: float = LONG_ATTEMPT_S
-    """An attempt that took longer ends a row of waits: they are counted anew after it. A job that
-    trains for days on machines which are taken away now and then is not given up for it."""
+    """An attempt that went on longer after its first report ends a row of waits: they are counted
+    anew after it. A job that trains for days on machines which are taken away now and then is not
+    given up for it, and one that never gets its machines is."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -268,14 +268,20 @@ def test_waits_after_a_long_attempt_are_counted_anew(jobs: JobStore) -> None:
     hasty = JobStore(jobs.redis_url, retry=policy)
     # Every attempt is a long one.
     patient = JobStore(jobs.redis_url, retry=replace(policy, long_attempt_s=0))
-    job = created(jobs)
 
-    def lost(store: JobStore, worker: str) -> JobState:
+    def lost(store: JobStore, job: Job, worker: str, *, worked: bool) -> JobState:
         lease = acquired(store, job, worker)
+        if worked:
+            store.report_progress(lease, 1, 100, "steps")
         return store.release_for_retry(lease, "the machine was lost", cause="unavailable")
 
-    assert {lost(patient, f"w{i}") for i in range(4)} == {JobState.QUEUED}
-    assert lost(hasty, "w4") is JobState.FAILED
+    job = created(jobs)
+    assert {lost(patient, job, f"w{i}", worked=True) for i in range(4)} == {JobState.QUEUED}
+    assert lost(hasty, job, "w4", worked=True) is JobState.FAILED
+    # Work of an earlier attempt does not count, and waiting for machines is none.
+    job = created(jobs)
+    assert lost(patient, job, "w0", worked=True) is JobState.QUEUED
+    assert lost(patient, job, "w1", worked=False) is JobState.FAILED
 
 
 def test_a_stopped_worker_gives_its_job_back_free_of_charge(jobs: JobStore) -> None:

@@ -119,12 +119,12 @@ class S3Backend:
 
     def _put_if(self, key: str, data: bytes, *, expected: str | None) -> str:
         condition = {"If-None-Match": "*"} if expected is None else {"If-Match": f'"{expected}"'}
-        response = self._answer_to_put(key, data, condition)
+        response, was_repeated = self._answer_to_put(key, data, condition)
         if response.status == 200:
             return _version_in(response)
         # 404 is the answer to If-Match on an object that is gone.
         if response.status == 412 or (response.status == 404 and expected is not None):
-            written = self._version_of(key, data) if _was_retried(response) else None
+            written = self._version_of(key, data) if was_repeated else None
             if written is not None:
                 return written
             raise ConflictError(
@@ -138,8 +138,9 @@ class S3Backend:
 
     def _answer_to_put(
         self, key: str, data: bytes, headers: dict[str, str]
-    ) -> urllib3.BaseHTTPResponse:
-        """What the store says in the end to a write with such headers.
+    ) -> tuple[urllib3.BaseHTTPResponse, bool]:
+        """What the store says in the end to a write with such headers, and whether the connection
+        repeated it meanwhile.
 
         409 says that something else was at the object in that moment, not that the condition does
         not hold: AWS wants such writes repeated, and stores over a file system answer so while
@@ -151,12 +152,14 @@ class S3Backend:
             signed = self._client.get_presigned_url(
                 "PUT", self._bucket, self._prefix + key, expires=_PRESIGNED_FOR
             )
+            was_repeated = False
             while True:
                 response = self._http.urlopen(
                     "PUT", signed, body=data, headers={"Content-MD5": digest, **headers}
                 )
+                was_repeated = was_repeated or _was_retried(response)
                 if response.status != 409 or not pauses:
-                    return response
+                    return response, was_repeated
                 time.sleep(pauses.pop(0))
 
     def _version_of(self, key: str, data: bytes) -> str | None:
