@@ -36,6 +36,7 @@ class ScriptedCluster:
         self.forbidden: set[str] = set()
         """Kinds that the caller may not read; `portforward` too."""
         self.logs: dict[str, str] = {}
+        """By pod; the container of any other one waits to start."""
         self.forwards: list[str] = []
         """Pods that connections were made to, in order."""
         self.connections: set[socket.socket] = set()
@@ -98,6 +99,8 @@ class _Handler(BaseHTTPRequestHandler):
             self._answer(404, {"message": f"{kind} {rest} not found"})
         elif part == "portforward":
             self._forward(rest[0], int(query["ports"]))
+        elif part == "log" and rest[0] not in self.cluster.logs:
+            self._answer(400, {"message": f"container own in pod {rest[0]} is waiting to start"})
         elif part == "log":
             self._answer(200, self.cluster.logs[rest[0]])
         elif rest:

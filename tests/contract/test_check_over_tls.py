@@ -49,3 +49,25 @@ def test_services_and_front_are_asked_with_certificates(settings: Settings) -> N
 
     assert found["service sampler"] == found["service openai-front"] == "passed"
     assert refused["service sampler"] == refused["service openai-front"] == "failed"
+
+
+def test_an_authority_alone_means_tls_and_the_name_is_the_one_that_is_set(
+    settings: Settings,
+) -> None:
+    with front_in_thread(settings, target="localhost:9") as front:
+        targets = {"openai_front": f"127.0.0.1:{front.rpartition(':')[2]}"}
+        named = Settings(
+            state_dir=settings.state_dir,
+            targets=targets,
+            tls_ca=settings.tls_ca,
+            tls_server_name="localhost",
+        )
+        unnamed = named.model_copy(update={"tls_server_name": None})
+
+        passed, failed = (
+            {one.check: one for one in check_services(asked, timeout_s=10)}["service openai-front"]
+            for asked in (named, unnamed)
+        )
+
+    assert (passed.result, failed.result) == ("passed", "failed")
+    assert "not valid for '127.0.0.1'" in failed.why

@@ -14,15 +14,19 @@ from typing import Any
 
 import grpc
 import pytest
+import yaml
+from typer.testing import CliRunner, Result
 
 pytest.importorskip("kubernetes", reason="the extra `kubernetes` is not installed")
 
 from contract.scripted_cluster import ScriptedCluster, serving
 from object_stores import make_certificate
 
-from plumbline.cli.contexts.config import Context
+from plumbline.cli.contexts.cluster_api import ClusterApi
+from plumbline.cli.contexts.config import Cluster, Context
 from plumbline.cli.contexts.pods import pod_logs, pod_states
 from plumbline.cli.contexts.settings import ContextSettings, context_settings
+from plumbline.cli.main import app
 from plumbline.core.errors import (
     ConfigError,
     FailedPreconditionError,
@@ -31,7 +35,7 @@ from plumbline.core.errors import (
     ServiceUnavailableError,
 )
 from plumbline.core.rpc import connect, serve_in_thread
-from plumbline.core.settings import Settings
+from plumbline.core.settings import S3Access, Settings
 from plumbline.v1 import sampler_pb2 as pb
 from plumbline.v1 import sampler_pb2_grpc
 
@@ -131,8 +135,9 @@ def settings_of(
         def make(**more: Any) -> ContextSettings:
             place = {"namespace": "plumb", "release": "rel", "kubeconfig": kubeconfig}
             place |= more.pop("cluster", {})
+            shell = {"PLUMBLINE_STATE_DIR": str(tmp_path), **more.pop("shell", {})}
             context = Context.model_validate({"cluster": place, **more})
-            return context_settings("prod", context, {"PLUMBLINE_STATE_DIR": str(tmp_path)})
+            return context_settings("prod", context, shell)
 
         yield make
 
@@ -239,6 +244,107 @@ def test_a_store_outside_is_used_as_it_is_named(
         _ = settings_of(cluster={"kube_context": "here"}).s3_access
 
 
+SHELL = {
+    "PLUMBLINE_S3_ENDPOINT": "http://localhost:9000",
+    "PLUMBLINE_S3_ACCESS_KEY": "shells",
+    "PLUMBLINE_S3_SECRET_KEY": "shells",
+    "PLUMBLINE_S3_REGION": "shells",
+    "PLUMBLINE_S3_CA": "/shells.pem",
+}
+
+
+def revealed(access: S3Access) -> dict[str, str | None]:
+    keys = {"access_key": access.access_key, "secret_key": access.secret_key}
+    return {
+        **{name: key.get_secret_value() if key else None for name, key in keys.items()},
+        "endpoint": access.endpoint,
+        "region": access.region,
+        "ca": access.ca.read_text() if access.ca else None,
+    }
+
+
+def test_another_address_of_the_store_takes_the_releases_keys(
+    cluster: ScriptedCluster, settings_of: Callable[..., ContextSettings]
+) -> None:
+    own = cluster.objects["pods"]["rel-pipeline-0"]["spec"]["containers"][0]
+    own["env"].append({"name": "PLUMBLINE_S3_CA", "value": "/store-ca/ca.crt"})
+    own["volumeMounts"].append({"name": "store-ca", "mountPath": "/store-ca"})
+    volumes = cluster.objects["pods"]["rel-pipeline-0"]["spec"]["volumes"]
+    volumes.append({"name": "store-ca", "secret": {"secretName": "rel-store-ca"}})
+    cluster.add("secrets", "rel-store-ca", data={"ca.crt": base64.b64encode(b"CA").decode()})
+    cluster.objects["configmaps"]["rel-environment"]["data"]["PLUMBLINE_S3_REGION"] = "eu-1"
+
+    settings = settings_of(s3_endpoint="https://s3.example.com", shell=SHELL)
+
+    assert revealed(settings.s3_access) == {
+        "access_key": "key",
+        "secret_key": "hush",
+        "endpoint": "https://s3.example.com",
+        "region": "eu-1",
+        "ca": "CA",
+    }
+
+
+def test_the_shells_keys_are_used_where_those_of_the_release_cannot_be_read(
+    cluster: ScriptedCluster, settings_of: Callable[..., ContextSettings]
+) -> None:
+    cluster.forbidden |= {"secrets", "configmaps"}
+
+    settings = settings_of(store="s3://lab", s3_endpoint="https://s3.example.com", shell=SHELL)
+
+    assert settings.store_url == "s3://lab"
+    assert revealed(settings.s3_access) == {
+        "access_key": "shells",
+        "secret_key": "shells",
+        "endpoint": "https://s3.example.com",
+        "region": "us-east-1",
+        "ca": None,
+    }
+    with pytest.raises(PermissionDeniedError, match="reading the secret rel-s3"):
+        _ = settings_of(store="s3://lab", shell=SHELL).s3_access
+
+
+def test_a_release_that_is_told_no_endpoint_has_its_store_at_the_usual_one(
+    cluster: ScriptedCluster, settings_of: Callable[..., ContextSettings]
+) -> None:
+    env = cluster.objects["pods"]["rel-pipeline-0"]["spec"]["containers"][0]["env"]
+    env[0]["value"] = ""
+
+    assert settings_of(shell=SHELL).s3_access.endpoint == "https://s3.amazonaws.com"
+
+
+def test_a_service_without_selector_cannot_be_forwarded(
+    cluster: ScriptedCluster, settings_of: Callable[..., ContextSettings]
+) -> None:
+    cluster.objects["services"]["rel-store"]["spec"] = {"externalName": "s3.example.com"}
+
+    with pytest.raises(FailedPreconditionError, match=r"rel-store .*`s3_endpoint`"):
+        _ = settings_of().s3_access
+
+
+def test_the_right_to_list_pods_and_to_forward_is_enough_without_tls(
+    cluster: ScriptedCluster, settings_of: Callable[..., ContextSettings]
+) -> None:
+    cluster.forbidden |= {"secrets", "configmaps"}
+    with serving_sampler(NamedSampler("first")) as address:
+        cluster.ports["rel-sampler-0", 50051] = address
+        settings = settings_of()
+
+        assert policies(settings) == ["first"]
+
+    assert (settings.token, settings.tls_ca, settings.server_name("sampler")) == (None, None, None)
+
+
+@pytest.mark.parametrize("named", [{}, {"tls": {"ca": "/lab/ca.pem"}}])
+def test_without_the_right_to_list_pods_that_is_what_is_said(
+    cluster: ScriptedCluster, settings_of: Callable[..., ContextSettings], named: dict[str, Any]
+) -> None:
+    cluster.forbidden.add("pods")
+
+    with pytest.raises(PermissionDeniedError, match=r"^listing pods .*: pods is forbidden"):
+        settings_of(**named)
+
+
 def test_without_leave_to_read_secrets_a_call_carries_no_token(
     cluster: ScriptedCluster, settings_of: Callable[..., ContextSettings], tmp_path: Path
 ) -> None:
@@ -301,7 +407,7 @@ def test_logs_and_states_of_pods(
     settings = settings_of()
 
     assert pod_logs(settings, "job1", 5) == [("job1: plumbline-job1-1-0", "loss 0.5\n")]
-    assert pod_logs(settings, "run", 5, [("train", "job1")]) == [
+    assert pod_logs(settings, "run", 5, lambda: [("train", "job1")]) == [
         ("train: plumbline-job1-1-0", "loss 0.5\n")
     ]
     assert pod_logs(settings, "sampler", 5) == [("rel-sampler-0", "ready\n")]
@@ -312,6 +418,84 @@ def test_logs_and_states_of_pods(
     assert states["plumbline-job1-1-0"] == ("ImagePullBackOff", 2)
     cluster.objects["pods"]["rel-sampler-0"]["metadata"]["deletionTimestamp"] = "now"
     assert "Terminating" in [row["state"] for row in pod_states(settings)]
+
+
+@pytest.fixture
+def logs(
+    settings_of: object, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Callable[[str], Result]:
+    """Runs `plumbline logs` in a context on the cluster."""
+    place = {"namespace": "plumb", "release": "rel", "kubeconfig": str(tmp_path / "kubeconfig")}
+    file = tmp_path / "contexts.yaml"
+    file.write_text(yaml.safe_dump({"contexts": {"prod": {"cluster": place}}}))
+    monkeypatch.setenv("PLUMBLINE_CONTEXTS_FILE", str(file))
+    monkeypatch.setenv("PLUMBLINE_CONTEXT", "prod")
+    monkeypatch.setenv("PLUMBLINE_STATE_DIR", str(tmp_path))
+    return lambda name: CliRunner().invoke(app, ["logs", name])
+
+
+def test_logs_are_read_while_the_pipeline_service_is_down(
+    cluster: ScriptedCluster, logs: Callable[[str], Result]
+) -> None:
+    waiting = {"restartCount": 9, "state": {"waiting": {"reason": "CrashLoopBackOff"}}}
+    status = {"phase": "Running", "containerStatuses": [waiting]}
+    cluster.objects["pods"]["rel-pipeline-0"]["status"] = status
+    cluster.logs["rel-pipeline-0"] = "no such bucket"
+
+    assert logs("pipeline").stdout == "no such bucket\n"
+    # Only the pipeline service knows whether this is a run.
+    assert "no pod of pipeline is ready" in str(logs("a-run").exception)
+
+
+def test_a_pod_without_a_log_leaves_those_of_the_others(
+    cluster: ScriptedCluster, logs: Callable[[str], Result]
+) -> None:
+    labels = {INSTANCE: "rel", COMPONENT: "sampler"}
+    cluster.add("pods", "rel-sampler-1", labels, spec=container(), status=STARTING)
+    cluster.logs["rel-sampler-0"] = "ready"
+
+    shown = logs("sampler").stdout
+
+    assert "ready\n" in shown
+    assert "container own in pod rel-sampler-1 is waiting to start" in shown
+
+
+@pytest.mark.parametrize("content", [b"a: [", b"a word", b"- a list", b"contexts: 3", b"\xff"])
+def test_a_file_that_is_no_kubeconfig(
+    settings_of: Callable[..., ContextSettings], tmp_path: Path, content: bytes
+) -> None:
+    file = tmp_path / "broken"
+    file.write_bytes(content)
+
+    with pytest.raises(ConfigError, match="kubeconfig cannot be used"):
+        settings_of(cluster={"kubeconfig": file})
+
+
+def test_a_port_forward_that_is_never_answered_ends(tmp_path: Path) -> None:
+    """As behind a proxy that takes the connection and knows no WebSockets."""
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        address = f"127.0.0.1:{silent.getsockname()[1]}"
+        kubeconfig = ScriptedCluster().kubeconfig(address, tmp_path / "kubeconfig")
+        api = ClusterApi(Cluster(namespace="plumb", kubeconfig=kubeconfig), timeout_s=0.2)
+
+        with pytest.raises(ServiceUnavailableError, match=r"forwarding port 1 of .*timed out"):
+            api.dial("rel-sampler-0", 1)
+
+
+def test_a_port_forward_stays_open_while_nothing_is_said(
+    cluster: ScriptedCluster, tmp_path: Path, store: str
+) -> None:
+    cluster.ports["rel-store-0", 8333] = store
+    with serving(cluster) as address:
+        kubeconfig = cluster.kubeconfig(address, tmp_path / "kubeconfig")
+        api = ClusterApi(Cluster(namespace="plumb", kubeconfig=kubeconfig), timeout_s=0.5)
+        connection = api.dial("rel-store-0", 8333)
+        late = threading.Timer(1.0, connection.sendall, [b"late"])
+        late.start()
+
+        assert connection.recv(4) == b"late"
+        late.join()
+        connection.close()
 
 
 @pytest.mark.parametrize(

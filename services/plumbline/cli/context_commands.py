@@ -107,6 +107,8 @@ def add_context(
     token_env: Annotated[str, typer.Option(help="Variable with the bearer token.")] = "",
     store: Annotated[str, typer.Option(metavar="URL", help="Store, as seen from here.")] = "",
     s3_endpoint: Annotated[str, typer.Option(metavar="URL", help="Where it answers.")] = "",
+    s3_region: Annotated[str, typer.Option(help="Its region.")] = "",
+    s3_ca: Annotated[Path | None, typer.Option(help="Authority of its certificate.")] = None,
     use: Annotated[bool, typer.Option("--use", help="Use it from now on.")] = False,
     replace: Annotated[bool, typer.Option("--replace", help="Over one of this name.")] = False,
 ) -> None:
@@ -142,6 +144,8 @@ def add_context(
         "token_env": token_env,
         "store": store,
         "s3_endpoint": s3_endpoint,
+        "s3_region": s3_region,
+        "s3_ca": _absolute(s3_ca),
     }
     path = contexts_path(os.environ)
     content = read_contexts(path).model_dump(mode="json", exclude_defaults=True)

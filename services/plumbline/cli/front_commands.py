@@ -29,6 +29,7 @@ def serve_openai(
 ) -> None:
     """Answer OpenAI's API over HTTP until Ctrl-C, from the running sampler or one of its own."""
     from plumbline.cli.local_services import with_local_services
+    from plumbline.core.settings import Settings
 
     try:
         from plumbline.openai_front.config import SERVICE, configured_front
@@ -40,15 +41,18 @@ def serve_openai(
             f"{error.name} is not installed; install the extra `plumbline[http]`"
         ) from error
     settings = load_settings()
-    settings = settings.model_copy(update={"listens": {**settings.listens, SERVICE: listen}})
+    # The listener is this machine's whatever the context: its certificates are of other servers.
+    own = Settings.from_environment()
+    own = own.model_copy(update={"listens": {**own.listens, SERVICE: listen}})
     config = configured_front(os.environ)
     if policy:
         config = config.model_copy(update={"default_policy": served_reference(policy)})
-    scheme = "http" if settings.tls_cert is None else "https"
+    scheme = "http" if own.tls_cert is None else "https"
     with with_local_services(settings, () if target else ("sampler",)) as equipped:
         serve_front(
-            equipped,
+            own,
             config,
             target=target or None,
+            client_settings=equipped,
             on_listening=lambda address: say(f"base_url is {scheme}://{address}/v1"),
         )

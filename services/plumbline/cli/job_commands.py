@@ -181,7 +181,7 @@ def _logs(settings: Settings, name: str, lines: int) -> list[tuple[str, str]]:
     if isinstance(settings, ContextSettings):
         from plumbline.cli.contexts.pods import pod_logs
 
-        return pod_logs(settings, name, lines, _jobs_of_run(settings, name))
+        return pod_logs(settings, name, lines, lambda: _jobs_of_run(settings, name))
     return [(title, log_tail(path, lines)) for title, path in _log_files(settings, name)]
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import http.client
 import secrets
+import socket
 import ssl
 import time
 from collections.abc import Callable
@@ -19,6 +20,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from plumbline.cli.contexts.settings import ContextSettings
 from plumbline.core.errors import (
+    ConfigError,
     DeadlineExceededError,
     FailedPreconditionError,
     PlumblineError,
@@ -140,21 +142,40 @@ def _ask_over_http(settings: Settings, timeout_s: float) -> str:
     target = _front_target(settings)
     if target is None:
         return ""
-    connection: http.client.HTTPConnection
-    if settings.tls_cert is None:
-        connection = http.client.HTTPConnection(target, timeout=timeout_s)
-    else:
-        trust = ssl.create_default_context(cafile=settings.tls_ca)
-        connection = http.client.HTTPSConnection(target, timeout=timeout_s, context=trust)
-    with closing(connection):
-        try:
+    trust = _trust(settings)
+    try:
+        with closing(_front_connection(target, settings, trust, timeout_s)) as connection:
             connection.request("GET", _HEALTH_PATH)
             status = connection.getresponse().status
-        except (OSError, http.client.HTTPException) as error:
-            raise ServiceUnavailableError(f"{target}{_HEALTH_PATH}: {error}") from error
+    except (OSError, ValueError, http.client.HTTPException) as error:
+        # ValueError: a name that no host can have.
+        raise ServiceUnavailableError(f"{target}{_HEALTH_PATH}: {error}") from error
     if status != http.client.OK:
         raise ServiceUnavailableError(f"{target}{_HEALTH_PATH} answers {status}; 200 is healthy")
     return f"200 at {target}"
+
+
+def _trust(settings: Settings) -> ssl.SSLContext | None:
+    """Whom to trust; None for plaintext, where clients of the services use that too."""
+    if settings.tls_ca is None and settings.tls_cert is None:
+        return None
+    try:
+        return ssl.create_default_context(cafile=settings.tls_ca)
+    except OSError as error:
+        raise ConfigError(f"cannot read the TLS file {settings.tls_ca}: {error}") from error
+
+
+def _front_connection(
+    target: str, settings: Settings, trust: ssl.SSLContext | None, timeout_s: float
+) -> http.client.HTTPConnection:
+    if trust is None:
+        return http.client.HTTPConnection(target, timeout=timeout_s)
+    connection = http.client.HTTPSConnection(target, timeout=timeout_s, context=trust)
+    # Connected here: the client itself would expect no other name than the address's.
+    name = settings.server_name("openai-front") or connection.host
+    plain = socket.create_connection((connection.host, connection.port), timeout_s)
+    connection.sock = trust.wrap_socket(plain, server_hostname=name)
+    return connection
 
 
 def _pass_through_the_queue(settings: Settings, timeout_s: float) -> str:

@@ -43,6 +43,7 @@ def serve_front(
     config: FrontConfig,
     *,
     target: str | None = None,
+    client_settings: Settings | None = None,
     on_listening: Callable[[str], None] | None = None,
 ) -> None:
     """Serves until SIGTERM or SIGINT; the second one kills.
@@ -51,7 +52,8 @@ def serve_front(
     out that the front is not ready any more.
 
     Args:
-        target: address of the sampler; unset takes the settings' one.
+        target: address of the sampler; unset takes the client settings' one.
+        client_settings: of the connection to the sampler; unset takes `settings`.
         on_listening: gets host:port when requests are answered; unset says it as the gRPC servers
             do (see `core.rpc.serve`).
     Raises:
@@ -61,7 +63,9 @@ def serve_front(
 
     async def run() -> None:
         stopping, draining = stop_on_signals(), asyncio.Event()
-        front = running_front(settings, config, target=target, draining=draining)
+        front = running_front(
+            settings, config, target=target, client_settings=client_settings, draining=draining
+        )
         async with front as address:
             tell(address)
             await stopping.wait()
@@ -80,6 +84,7 @@ async def running_front(
     config: FrontConfig,
     *,
     target: str | None = None,
+    client_settings: Settings | None = None,
     draining: asyncio.Event | None = None,
 ) -> AsyncIterator[str]:
     """Serves for the length of the block; yields host:port.
@@ -88,14 +93,15 @@ async def running_front(
     certificates, whatever the sampler asks for: its callers are known by their tokens.
 
     Args:
-        target: address of the sampler; unset takes the settings' one.
+        target: address of the sampler; unset takes the client settings' one.
+        client_settings: of the connection to the sampler; unset takes `settings`.
         draining: once set, the front says that it is not ready.
     Raises:
         ConfigError: the address cannot be bound.
         ServiceUnavailableError: no address of a sampler is known.
     """
     # The front never acts in its own name: a caller without a token has none at the sampler.
-    anonymous = settings.model_copy(update={"token": None})
+    anonymous = (client_settings or settings).model_copy(update={"token": None})
     with _listening(settings.listen(SERVICE)) as listener:
         async with aconnect(
             "sampler", target=target, settings=anonymous, wait_for_ready=False

@@ -131,6 +131,28 @@ def test_a_store_is_used_where_the_context_names_one(tmp_path: Path) -> None:
     assert access.secret_key is not None and access.secret_key.get_secret_value() == "b"
 
 
+def test_nothing_but_keys_of_a_store_comes_from_the_shell(tmp_path: Path) -> None:
+    shell = {
+        "PLUMBLINE_S3_ENDPOINT": "http://localhost:9000",
+        "PLUMBLINE_S3_REGION": "local",
+        "PLUMBLINE_S3_CA": "/own.pem",
+        "PLUMBLINE_S3_ACCESS_KEY": "a",
+        "PLUMBLINE_S3_SECRET_KEY": "b",
+    }
+
+    access = context_settings("lab", lab(store="s3://prod"), shell).s3_access
+
+    assert (access.endpoint, access.region, access.ca) == (
+        "https://s3.amazonaws.com",
+        "us-east-1",
+        None,
+    )
+    assert access.access_key is not None and access.access_key.get_secret_value() == "a"
+    named = lab(store="s3://prod", s3_region="eu-1", s3_ca="/lab/store.pem")
+    access = context_settings("lab", named, shell).s3_access
+    assert (access.region, access.ca) == ("eu-1", Path("/lab/store.pem"))
+
+
 def test_local_inputs_of_a_job_go_to_the_store(tmp_path: Path) -> None:
     documents = tmp_path / "docs.jsonl"
     documents.write_text('{"text": "a"}\n')

@@ -165,6 +165,17 @@ def test_commands_add_use_show_and_remove(plumbline: Callable[..., str], path: P
     )
 
 
+def test_what_leads_to_a_store_is_kept(plumbline: Callable[..., str], path: Path) -> None:
+    store = ("--store", "s3://lab", "--s3-endpoint", "https://s3.lab")
+    more = ("--s3-region", "eu-1", "--s3-ca", "/lab/store.pem")
+
+    plumbline("context", "add", "lab", "--gateway", "lab:443", *store, *more)
+
+    found = read_contexts(path).get("lab")
+    assert (found.store, found.s3_endpoint) == ("s3://lab", "https://s3.lab")
+    assert (found.s3_region, found.s3_ca) == ("eu-1", Path("/lab/store.pem"))
+
+
 @pytest.mark.parametrize(
     ("arguments", "error", "message"),
     [

@@ -202,6 +202,26 @@ def test_the_front_is_asked_over_http(tmp_path: Path, status: int) -> None:
     assert str(status) in found["openai-front"].why
 
 
+@pytest.mark.parametrize(
+    ("target", "more", "message"),
+    [
+        ("front:http", {}, "nonnumeric port: 'http'"),
+        ("front..lab:80", {}, "front..lab:80"),
+        ("front:80", {"tls_ca": Path("/nowhere/ca.pem")}, "/nowhere/ca.pem"),
+    ],
+)
+def test_a_front_that_cannot_be_asked_leaves_the_other_results(
+    tmp_path: Path, target: str, more: dict[str, Any], message: str
+) -> None:
+    settings = Settings(state_dir=tmp_path, targets={"openai_front": target}, **more)
+
+    found = by_name(check_services(settings, timeout_s=5))
+
+    assert found["curation"].result == "absent"
+    assert found["openai-front"].result == "failed"
+    assert message in found["openai-front"].why
+
+
 @contextmanager
 def _http_server(status: int) -> Iterator[str]:
     from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer

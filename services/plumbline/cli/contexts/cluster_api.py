@@ -37,13 +37,17 @@ _BY_STATUS: Final[Mapping[int, type[PlumblineError]]] = {
 class ClusterApi:
     """Calls in one namespace.
 
+    Args:
+        timeout_s: for an answer of the API server.
     Raises:
         FailedPreconditionError: the package `kubernetes` is not installed.
         ConfigError: there is no usable kubeconfig, or it lacks the context.
     """
 
-    def __init__(self, place: Cluster) -> None:
+    def __init__(self, place: Cluster, *, timeout_s: float = CALL_TIMEOUT_S) -> None:
         self._namespace = place.namespace
+        self._timeout_s = timeout_s
+        self._raw: dict[str, Any] = {"_preload_content": False, "_request_timeout": timeout_s}
         self._configuration = _configuration(place)
         from kubernetes import client  # which `_configuration` has seen to be there
 
@@ -58,20 +62,20 @@ class ClusterApi:
         """Objects with labels: kind is `pod`, `service`, ..."""
         call = getattr(self._core, f"list_namespaced_{kind}")
         with self._errors(f"listing {kind}s with {selector}"):
-            found = self._json(call(self._namespace, label_selector=selector, **_RAW))
+            found = self._json(call(self._namespace, label_selector=selector, **self._raw))
         return list(found["items"])
 
     def read(self, kind: str, name: str) -> Object:
         """One object: kind is `service`, `secret`, `config_map`, ..."""
         call = getattr(self._core, f"read_namespaced_{kind}")
         with self._errors(f"reading the {kind.replace('_', ' ')} {name}"):
-            return self._json(call(name, self._namespace, **_RAW))
+            return self._json(call(name, self._namespace, **self._raw))
 
     def log(self, pod: str, container: str, lines: int) -> str:
         """The end of a container's log."""
         with self._errors(f"reading the log of pod {pod}"):
             response = self._core.read_namespaced_pod_log(
-                pod, self._namespace, container=container, tail_lines=lines, **_RAW
+                pod, self._namespace, container=container, tail_lines=lines, **self._raw
             )
             return bytes(response.data).decode("utf-8", "replace")
 
@@ -82,7 +86,8 @@ class ClusterApi:
         with self._errors(f"forwarding port {port} of pod {pod}"):
             client = self._core.api_client
             client.update_params_for_auth(headers, [], ["BearerToken"], place, "GET", None)
-            return connect_pod(self._configuration, f"{self.host}{place}?ports={port}", headers)
+            url = f"{self.host}{place}?ports={port}"
+            return connect_pod(self._configuration, url, headers, timeout_s=self._timeout_s)
 
     def _json(self, response: Any) -> Object:
         found: Object = json.loads(response.data)
@@ -109,11 +114,9 @@ class ClusterApi:
             raise ServiceUnavailableError(f"{where}: {cause}") from error
 
 
-_RAW: Final[dict[str, Any]] = {"_preload_content": False, "_request_timeout": CALL_TIMEOUT_S}
-
-
 def _configuration(place: Cluster) -> Any:
     try:
+        import yaml
         from kubernetes import client, config
     except ImportError as error:
         raise FailedPreconditionError(
@@ -130,8 +133,11 @@ def _configuration(place: Cluster) -> Any:
             context=place.kube_context or None,
             client_configuration=configuration,
         )
-    except (config.ConfigException, OSError) as error:
+    except (config.ConfigException, OSError, yaml.YAMLError) as error:
         raise ConfigError(f"the kubeconfig cannot be used: {error}") from error
+    except (AttributeError, TypeError, ValueError) as error:
+        # The client looks into the file without asking whether it has the form of a kubeconfig.
+        raise ConfigError(f"the kubeconfig cannot be used: it is none ({error})") from error
     return configuration
 
 

@@ -86,6 +86,10 @@ class Context(FrozenConfig):
     """Where its artifacts are, as seen from here; empty leaves commands that need them out, or,
     on a cluster, takes what the release uses."""
     s3_endpoint: str = ""
+    """Where an S3 store answers; empty means AWS, or, on a cluster, the endpoint of the release.
+    The same holds for its region and for the authorities of its certificate."""
+    s3_region: str = ""
+    s3_ca: File | None = None
 
     @model_validator(mode="after")
     def _names_one_place(self) -> Self:

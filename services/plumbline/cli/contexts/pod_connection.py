@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import ssl
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
@@ -73,18 +74,50 @@ class PodConnection:
             self._websocket.shutdown()
 
 
-def connect_pod(configuration: Any, url: str, authorization: dict[str, str]) -> PodConnection:
+def connect_pod(
+    configuration: Any, url: str, authorization: dict[str, str], *, timeout_s: float
+) -> PodConnection:
     """Opens a WebSocket as the client of Kubernetes would, with its certificates and proxy.
 
     Args:
         configuration: of that client.
         url: of the pod's port-forward, with its port.
         authorization: headers of the caller's credentials.
+        timeout_s: for each answer until the connection is open; then it may be silent.
     Raises:
         WebSocketException: the API server refuses it.
         OSError: it does not answer.
     """
-    from kubernetes.stream.ws_client import create_websocket, get_websocket_url
+    from kubernetes.stream.ws_client import get_websocket_url, websocket_proxycare
+    from websocket import WebSocket
 
     headers = {**authorization, "sec-websocket-protocol": PROTOCOL}
-    return PodConnection(create_websocket(configuration, get_websocket_url(url), headers))
+    url = get_websocket_url(url)
+    # Not by the client's create_websocket: that waits without end for a proxy that says nothing.
+    websocket = WebSocket(sslopt=_ssl_options(configuration))
+    options = {"header": [f"{name}: {value}" for name, value in headers.items()]}
+    if configuration.proxy or configuration.proxy_headers:
+        options = websocket_proxycare(options, configuration, url, headers)
+    websocket.connect(url, timeout=timeout_s, **options)
+    websocket.settimeout(None)
+    return PodConnection(websocket)
+
+
+def _ssl_options(configuration: Any) -> dict[str, Any]:
+    """The client's TLS settings as those of a WebSocket."""
+    import certifi
+
+    options: dict[str, Any] = {"cert_reqs": ssl.CERT_NONE}
+    if configuration.verify_ssl:
+        options = {
+            "cert_reqs": ssl.CERT_REQUIRED,
+            "ca_certs": configuration.ssl_ca_cert or certifi.where(),
+        }
+        if configuration.assert_hostname is not None:
+            options["check_hostname"] = configuration.assert_hostname
+    named = {
+        "certfile": configuration.cert_file,
+        "keyfile": configuration.key_file,
+        "server_hostname": configuration.tls_server_name,
+    }
+    return options | {name: value for name, value in named.items() if value}

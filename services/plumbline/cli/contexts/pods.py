@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from plumbline.cli.contexts.release import is_ready, pod_name
-from plumbline.core.errors import FailedPreconditionError, NotFoundError
+from plumbline.core.errors import FailedPreconditionError, NotFoundError, PlumblineError
 
 if TYPE_CHECKING:
     from plumbline.cli.contexts.release import Release
@@ -16,25 +16,30 @@ _COMPONENT = "app.kubernetes.io/component"
 
 
 def pod_logs(
-    settings: ContextSettings, name: str, lines: int, jobs: Sequence[tuple[str, str]] = ()
+    settings: ContextSettings,
+    name: str,
+    lines: int,
+    jobs_of_run: Callable[[], Sequence[tuple[str, str]]] = tuple,
 ) -> list[tuple[str, str]]:
-    """Titles and ends of logs: of a component's pods, or of the pods of jobs.
+    """Titles and ends of logs: of a component's pods, or of the pods of jobs. For a pod whose log
+    cannot be read, why.
 
     Args:
-        name: a component, or a job.
-        jobs: stage and job id of each job of a run, where `name` is a run.
+        name: a component, a job or a run.
+        jobs_of_run: gives stage and job id of each job of the run. It is called where the name is
+            nothing else, because it asks a service that may be down: what logs are read for.
     Raises:
         FailedPreconditionError: the context is no release on a cluster.
         NotFoundError: no pod bears the name.
     """
     release = required_release(settings, "logs")
-    asked = jobs or [(name, name)]
-    found = [
-        (f"{title}: {pod_name(pod)}", release.log(pod, lines))
-        for title, job_id in asked
+    found = [(f"{name}: {pod_name(pod)}", pod) for pod in release.job_pods(name)]
+    found = found or [(pod_name(pod), pod) for pod in release.pods(name)]
+    found = found or [
+        (f"{stage}: {pod_name(pod)}", pod)
+        for stage, job_id in jobs_of_run()
         for pod in release.job_pods(job_id)
     ]
-    found = found or [(pod_name(pod), release.log(pod, lines)) for pod in release.pods(name)]
     if not found:
         components = sorted({_component(pod) for pod in release.pods()})
         raise NotFoundError(
@@ -42,7 +47,7 @@ def pod_logs(
             f"{', '.join(components)}. What a job wrote that ran inside a worker is in that "
             "worker's pod"
         )
-    return found
+    return [(title, _log(release, pod, lines)) for title, pod in found]
 
 
 def pod_states(settings: ContextSettings) -> list[dict[str, Any]]:
@@ -60,6 +65,14 @@ def required_release(settings: ContextSettings, what: str) -> Release:
             "addresses. `plumbline check` asks the services themselves"
         )
     return settings.release
+
+
+def _log(release: Release, pod: Any, lines: int) -> str:
+    """The end of a pod's log, or why there is none: a container that has not started has no log."""
+    try:
+        return release.log(pod, lines)
+    except PlumblineError as error:
+        return error.message
 
 
 def _state(pod: Any) -> dict[str, Any]:

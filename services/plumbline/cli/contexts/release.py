@@ -13,7 +13,11 @@ from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any, Final, Protocol
 from urllib.parse import urlsplit
 
-from plumbline.core.errors import NotFoundError, ServiceUnavailableError
+from plumbline.core.errors import (
+    FailedPreconditionError,
+    NotFoundError,
+    ServiceUnavailableError,
+)
 
 if TYPE_CHECKING:
     from plumbline.cli.contexts.forwarding import Connection
@@ -70,8 +74,18 @@ class Release:
         return self._api.dial(pod_name(pod), port_number(pod, port))
 
     def dial_service(self, service: str, port: int) -> Connection:
-        """A connection to a ready pod behind a Service of the namespace."""
+        """A connection to a ready pod behind a Service of the namespace.
+
+        Raises:
+            FailedPreconditionError: the Service selects no pods.
+            ServiceUnavailableError: no pod is ready, or the connection is refused.
+        """
         found = self._api.read("service", service)["spec"]
+        if not found.get("selector"):
+            raise FailedPreconditionError(
+                f"the Service {service} of {self} has no selector, so there is no pod to forward a "
+                "port to; name an address of the store in `s3_endpoint` of the context"
+            )
         labels = ",".join(f"{name}={value}" for name, value in found["selector"].items())
         pod = self._ready_pod(labels, service)
         mapped = {one["port"]: one.get("targetPort", port) for one in found["ports"]}.get(
@@ -146,9 +160,9 @@ class PodEnvironment:
         Raises:
             PermissionDeniedError: the caller may not read the Secret that holds it.
         """
-        for entry in self._container.get("env", ()):
-            if entry["name"] == name:
-                return self._entry(entry)
+        entry = self._own_entry(name)
+        if entry is not None:
+            return self._entry(entry)
         for source in self._container.get("envFrom", ()):
             prefix = source.get("prefix", "")
             for kind, key in (("config_map", "configMapRef"), ("secret", "secretRef")):
@@ -157,6 +171,11 @@ class PodEnvironment:
                     if found is not None:
                         return found.decode()
         return None
+
+    def listed(self, name: str) -> str | None:
+        """The value of a variable that the container lists itself, under `env`; None for others."""
+        entry = self._own_entry(name)
+        return None if entry is None else self._entry(entry)
 
     def file(self, path: str) -> bytes | None:
         """Content of a file below where a Secret or a ConfigMap is mounted; None for any other.
@@ -169,6 +188,10 @@ class PodEnvironment:
                 inside = str(PurePosixPath(path).relative_to(place))
                 return self._mounted(self._volumes[mount["name"]], mount.get("subPath") or inside)
         return None
+
+    def _own_entry(self, name: str) -> Object | None:
+        entries: Sequence[Object] = self._container.get("env", ())
+        return next((entry for entry in entries if entry["name"] == name), None)
 
     def _entry(self, entry: Object) -> str | None:
         if "valueFrom" not in entry:

@@ -10,9 +10,9 @@ import functools
 import shutil
 import tempfile
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeVar
 from urllib.parse import urlsplit
 
 from pydantic import SecretStr
@@ -21,7 +21,7 @@ from plumbline.cli.contexts.cluster_api import ClusterApi
 from plumbline.cli.contexts.config import TLS, Cluster
 from plumbline.cli.contexts.forwarding import Dial, Forwarding
 from plumbline.cli.contexts.release import PodEnvironment, Release
-from plumbline.cli.contexts.settings import no_store, with_endpoint
+from plumbline.cli.contexts.settings import named_access, no_store
 from plumbline.core.errors import (
     ConfigError,
     FailedPreconditionError,
@@ -41,6 +41,7 @@ _TLS_VARIABLES: Final[Mapping[str, str]] = {
     "cert": "PLUMBLINE_TLS_CERT",
     "key": "PLUMBLINE_TLS_KEY",
 }
+T = TypeVar("T")
 
 
 class Link:
@@ -96,7 +97,7 @@ class ReleasePlace:
         return self._link.forwarded(component, dial)
 
     def server_name(self, service: str) -> str | None:
-        if not self._link.told.value(_TLS_VARIABLES["cert"]):
+        if not self._link.told.listed(_TLS_VARIABLES["cert"]):
             return None
         return self._context.tls.server_name or self._link.release.server_name(_component(service))
 
@@ -107,33 +108,43 @@ class ReleasePlace:
         return found
 
     def s3_access(self) -> S3Access:
-        if self._context.s3_endpoint:
-            return with_endpoint(self._base.s3_access, self._context.s3_endpoint)
-        told = self._link.told
-        endpoint = told.value("PLUMBLINE_S3_ENDPOINT")
-        if not endpoint:
-            return self._base.s3_access
-        keys = [told.value(f"PLUMBLINE_S3_{name}") for name in ("ACCESS_KEY", "SECRET_KEY")]
-        access_key, secret_key = (SecretStr(key) if key else None for key in keys)
+        """As the release's pods reach it, but for what the context names itself."""
+        named, told = named_access(self._context, self._base), self._link.told
+        access_key, secret_key, region = (
+            self._if_readable(told.value, f"PLUMBLINE_S3_{name}")
+            for name in ("ACCESS_KEY", "SECRET_KEY", "REGION")
+        )
+        keys = (named.access_key, named.secret_key)
+        if access_key and secret_key:
+            keys = (SecretStr(access_key), SecretStr(secret_key))
+        ca = named.ca or self._if_readable(self._told_file, "PLUMBLINE_S3_CA")
+        endpoint = None if self._context.s3_endpoint else told.value("PLUMBLINE_S3_ENDPOINT")
         return S3Access(
-            endpoint=self._reachable(endpoint),
-            access_key=access_key,
-            secret_key=secret_key,
-            region=told.value("PLUMBLINE_S3_REGION") or self._base.s3_region,
-            ca=self._told_file("PLUMBLINE_S3_CA") or self._base.s3_ca,
+            endpoint=self._reachable(endpoint) if endpoint else named.endpoint,
+            access_key=keys[0],
+            secret_key=keys[1],
+            region=self._context.s3_region or region or named.region,
+            ca=ca,
         )
 
     def token(self) -> SecretStr | None:
+        told = self._link.told  # outside: without the right to list pods nothing is reached at all
         try:
-            found = self._admin_token()
+            found = _admin_token(told)
         except (PermissionDeniedError, NotFoundError):
             # Who may not read Secrets calls with a token of his own, or with none.
             found = None
         return SecretStr(found.decode().strip()) if found else None
 
     def tls(self) -> TLS:
+        told = self._link.told
         try:
-            files = {field: self._told_file(name) for field, name in _TLS_VARIABLES.items()}
+            # Where TLS is on, the chart lists these with the container. Sources of `envFrom` are
+            # left out, so that who may not read ConfigMaps can use a release without TLS.
+            files = {
+                field: self._copied(name, told.listed(name))
+                for field, name in _TLS_VARIABLES.items()
+            }
         except PermissionDeniedError as error:
             raise PermissionDeniedError(
                 f"the services use TLS, and their certificates cannot be read: {error.message}; "
@@ -141,12 +152,14 @@ class ReleasePlace:
             ) from error
         return TLS(**files)
 
-    def _admin_token(self) -> bytes | None:
-        """What the chart keeps in the Secret of the tokens file, beside the file."""
-        tokens = self._link.told.value("PLUMBLINE_TOKENS_FILE")
-        if not tokens:
+    def _if_readable(self, read: Callable[[str], T | None], variable: str) -> T | None:
+        """None where the caller may not read it and names the store's address himself."""
+        try:
+            return read(variable)
+        except PermissionDeniedError:
+            if not self._context.s3_endpoint:
+                raise
             return None
-        return self._link.told.file(str(PurePosixPath(tokens).with_name(ADMIN_TOKEN)))
 
     def _reachable(self, endpoint: str) -> str:
         """The store's endpoint, or a port on loopback where it is a Service of the cluster."""
@@ -162,12 +175,13 @@ class ReleasePlace:
         return f"http://{self._link.forwarded(service[0], dial)}"
 
     def _told_file(self, variable: str) -> Path | None:
+        return self._copied(variable, self._link.told.value(variable))
+
+    def _copied(self, variable: str, named: str | None) -> Path | None:
         """A private copy of the file that a variable of the pods names."""
-        told = self._link.told
-        named = told.value(variable)
         if not named:
             return None
-        content = told.file(named)
+        content = self._link.told.file(named)
         if content is None:
             raise ConfigError(
                 f"{variable}={named} of {self._link.release} comes from neither a Secret nor a "
@@ -193,6 +207,14 @@ def _private_directory() -> Path:
     directory = Path(tempfile.mkdtemp(prefix="plumbline-"))
     atexit.register(shutil.rmtree, directory, ignore_errors=True)
     return directory
+
+
+def _admin_token(told: PodEnvironment) -> bytes | None:
+    """What the chart keeps in the Secret of the tokens file, beside the file."""
+    tokens = told.value("PLUMBLINE_TOKENS_FILE")
+    if not tokens:
+        return None
+    return told.file(str(PurePosixPath(tokens).with_name(ADMIN_TOKEN)))
 
 
 def _component(service: str) -> str:

@@ -108,7 +108,7 @@ class Addresses:
         return self._context.store
 
     def s3_access(self) -> S3Access:
-        return with_endpoint(self._base.s3_access, self._context.s3_endpoint)
+        return named_access(self._context, self._base)
 
     def token(self) -> SecretStr | None:
         # The shell's own token is for another platform, and is told to none but that.
@@ -150,8 +150,17 @@ def no_store(name: str) -> FailedPreconditionError:
     )
 
 
-def with_endpoint(access: S3Access, endpoint: str) -> S3Access:
-    return access.model_copy(update={"endpoint": endpoint}) if endpoint else access
+def named_access(context: Context, base: Settings) -> S3Access:
+    """A context's store as it is named there. From the shell come the keys alone: its endpoint is
+    that of another store."""
+    default = Settings()
+    return S3Access(
+        endpoint=context.s3_endpoint or default.s3_endpoint,
+        access_key=base.s3_access_key,
+        secret_key=base.s3_secret_key,
+        region=context.s3_region or default.s3_region,
+        ca=context.s3_ca,
+    )
 
 
 def _place(name: str, context: Context, base: Settings) -> Place:
