@@ -23,8 +23,9 @@ class Helm:
 
     def __init__(self, program: Path, kubeconfig: Path, directory: Path) -> None:
         self._program = program
-        homes = {f"HELM_{kind}_HOME": str(directory / kind.lower()) for kind in _HOMES}
-        self._environment = {"PATH": os.defpath, "KUBECONFIG": str(kubeconfig), **homes}
+        # Without a home its caches would lie wherever the tests were started.
+        home = {"HOME": str(directory)}
+        self._environment = {"PATH": os.defpath, "KUBECONFIG": str(kubeconfig), **home}
         self._directory = directory
         directory.mkdir(parents=True, exist_ok=True)
 
@@ -85,6 +86,3 @@ class Helm:
                 path.write_text(yaml.safe_dump(one))
             options += ["--values", path]
         return options
-
-
-_HOMES = ("CACHE", "CONFIG", "DATA")
