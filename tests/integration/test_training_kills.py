@@ -91,7 +91,10 @@ def train(directory: Path, method: str, inputs: dict[str, str], kills: list[int]
     return json.loads(done.stdout.splitlines()[-1])
 
 
-@pytest.mark.parametrize("method", METHODS)
+# DPO goes through the same steps as fine-tuning does.
+@pytest.mark.parametrize(
+    "method", ["trainer.sft", pytest.param("trainer.dpo", marks=pytest.mark.slow), "trainer.ppo"]
+)
 @pytest.mark.parametrize("times", [2, pytest.param(10, marks=pytest.mark.slow)])
 def test_killed_training_ends_in_the_same_bytes(
     tmp_path: Path, inputs: dict[str, dict[str, str]], method: str, times: int
