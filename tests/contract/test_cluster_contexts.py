@@ -285,6 +285,15 @@ def test_another_address_of_the_store_takes_the_releases_keys(
     }
 
 
+def test_a_store_of_ones_own_takes_the_shells_keys(
+    settings_of: Callable[..., ContextSettings],
+) -> None:
+    """Those of the release, which may be read here, are for another store."""
+    access = settings_of(store="s3://lab", s3_endpoint="https://lab", shell=SHELL).s3_access
+
+    assert (revealed(access)["access_key"], access.endpoint) == ("shells", "https://lab")
+
+
 def test_the_shells_keys_are_used_where_those_of_the_release_cannot_be_read(
     cluster: ScriptedCluster, settings_of: Callable[..., ContextSettings]
 ) -> None:

@@ -87,25 +87,33 @@ def newest_event(
     events: Sequence[Json], kind: str, name: str, reasons: Sequence[str]
 ) -> Json | None:
     """The newest event about an object with one of these reasons."""
-    found = [
+    found = (event for event in events_about(events, kind, name) if event.get("reason") in reasons)
+    return max(found, key=_last_time, default=None)
+
+
+def events_about(events: Sequence[Json], kind: str, name: str) -> list[Json]:
+    return [
         event
         for event in events
         if event["involvedObject"].get("kind") == kind
         and event["involvedObject"].get("name") == name
-        and event.get("reason") in reasons
     ]
-    return max(found, key=_event_time, default=None)
 
 
-def _event_time(event: Json) -> str:
-    series = event.get("series") or {}
-    return str(
-        series.get("lastObservedTime")
-        or event.get("lastTimestamp")
-        or event.get("eventTime")
-        or event["metadata"].get("creationTimestamp")
-        or ""
+def event_times(event: Json) -> list[str]:
+    """All times of an event, in no order: which are set depends on the API that wrote it."""
+    times = (
+        event.get("firstTimestamp"),
+        event.get("lastTimestamp"),
+        event.get("eventTime"),
+        (event.get("series") or {}).get("lastObservedTime"),
+        event["metadata"].get("creationTimestamp"),
     )
+    return [time for time in times if time]
+
+
+def _last_time(event: Json) -> float:
+    return max(map(unix_seconds, event_times(event)), default=0.0)
 
 
 def unix_seconds(timestamp: str) -> float:

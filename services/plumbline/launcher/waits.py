@@ -10,6 +10,8 @@ from plumbline.launcher.objects import (
     Json,
     conditions_of,
     containers_of,
+    event_times,
+    events_about,
     message_of,
     newest_event,
     pod_name,
@@ -139,7 +141,7 @@ def _is_over(pod: Json, warning: Json, now: float) -> bool:
     # Volumes come before the sandbox, so that with a sandbox only images and containers are left.
     if "PodReadyToStartContainers" in conditions_of(pod):
         return True
-    seen = map(unix_seconds, _times(warning))
+    seen = map(unix_seconds, event_times(warning))
     return now - max(seen, default=now) > _REPEATED_WITHIN_S
 
 
@@ -148,10 +150,8 @@ def _warnings_about(pod: Json, container: Json, events: Sequence[Json]) -> Seque
     place = f"{{{container.get('name', '')}}}"
     return [
         event
-        for event in events
-        if event["involvedObject"].get("kind") == "Pod"
-        and event["involvedObject"].get("name") == pod_name(pod)
-        and (event["involvedObject"].get("fieldPath") or place).endswith(place)
+        for event in events_about(events, "Pod", pod_name(pod))
+        if (event["involvedObject"].get("fieldPath") or place).endswith(place)
     ]
 
 
@@ -171,17 +171,5 @@ def _tells_of_pull(event: Json) -> bool:
 
 def _first_time(events: Iterable[Json], otherwise: str) -> str:
     """When the first of some events came first; a time in its place where there is none."""
-    times = (time for event in events for time in _times(event))
+    times = (time for event in events for time in event_times(event))
     return min(times, key=unix_seconds, default=otherwise)
-
-
-def _times(event: Json) -> Sequence[str]:
-    """All times of an event, in no order: which are set depends on the API that wrote it."""
-    times = (
-        event.get("firstTimestamp"),
-        event.get("lastTimestamp"),
-        event.get("eventTime"),
-        (event.get("series") or {}).get("lastObservedTime"),
-        event["metadata"].get("creationTimestamp"),
-    )
-    return [time for time in times if time]

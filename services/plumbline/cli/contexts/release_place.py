@@ -109,7 +109,10 @@ class ReleasePlace:
 
     def s3_access(self) -> S3Access:
         """As the release's pods reach it, but for what the context names itself."""
-        named, told = named_access(self._context, self._base), self._link.told
+        named = named_access(self._context, self._base)
+        if self._context.store and self._context.s3_endpoint:
+            return named  # a store of its own, which the release's keys are not for
+        told = self._link.told
         access_key, secret_key, region = (
             self._if_readable(told.value, f"PLUMBLINE_S3_{name}")
             for name in ("ACCESS_KEY", "SECRET_KEY", "REGION")
