@@ -7,12 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 from plumbline.cli.contexts.release import is_ready, pod_name
 from plumbline.core.errors import FailedPreconditionError, NotFoundError, PlumblineError
+from plumbline.launcher.names import COMPONENT_LABEL
 
 if TYPE_CHECKING:
     from plumbline.cli.contexts.release import Release
     from plumbline.cli.contexts.settings import ContextSettings
-
-_COMPONENT = "app.kubernetes.io/component"
 
 
 def pod_logs(
@@ -98,4 +97,4 @@ def _why(pod: Any, statuses: Sequence[Any]) -> str:
 
 
 def _component(pod: Any) -> str:
-    return str(pod["metadata"].get("labels", {}).get(_COMPONENT, ""))
+    return str(pod["metadata"].get("labels", {}).get(COMPONENT_LABEL, ""))

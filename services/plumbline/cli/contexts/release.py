@@ -18,6 +18,7 @@ from plumbline.core.errors import (
     NotFoundError,
     ServiceUnavailableError,
 )
+from plumbline.launcher.names import COMPONENT_LABEL, INSTANCE_LABEL, JOB_ID_LABEL
 
 if TYPE_CHECKING:
     from plumbline.cli.contexts.forwarding import Connection
@@ -26,9 +27,6 @@ Object = Mapping[str, Any]
 
 GRPC_PORT: Final = "grpc"
 """Name of the port on which a service's pods answer calls."""
-JOB_LABEL: Final = "plumbline.dev/job-id"
-_INSTANCE: Final = "app.kubernetes.io/instance"
-_COMPONENT: Final = "app.kubernetes.io/component"
 
 
 class Api(Protocol):
@@ -57,7 +55,7 @@ class Release:
 
     def job_pods(self, job_id: str) -> list[Object]:
         """Pods in which a job's training was launched, those of the newest attempt last."""
-        found = self._api.find("pod", f"{JOB_LABEL}={job_id}")
+        found = self._api.find("pod", f"{JOB_ID_LABEL}={job_id}")
         return sorted(found, key=lambda pod: str(pod["metadata"]["creationTimestamp"]))
 
     def log(self, pod: Object, lines: int) -> str:
@@ -131,8 +129,8 @@ class Release:
         return f"release {self._name} in namespace {self._namespace}"
 
     def _selector(self, component: str) -> str:
-        instance = f"{_INSTANCE}={self._name}"
-        return f"{instance},{_COMPONENT}={component}" if component else instance
+        instance = f"{INSTANCE_LABEL}={self._name}"
+        return f"{instance},{COMPONENT_LABEL}={component}" if component else instance
 
     def _ready_pod(self, selector: str, what: str) -> Object:
         pods = self._api.find("pod", selector)

@@ -13,13 +13,12 @@ from typing import TYPE_CHECKING, Any
 
 from plumbline.cli.contexts.settings import ContextSettings
 from plumbline.core.errors import ConfigError
+from plumbline.core.local_inputs import PATH_PREFIX, import_path
 
 if TYPE_CHECKING:
     import yaml
 
     from plumbline.core.settings import Settings
-
-PATH_PREFIX = "path:"
 
 
 def stored_inputs(
@@ -67,7 +66,6 @@ def stored_pipeline(
 def _stored(settings: Settings, reference: str, kinds: Sequence[str]) -> str:
     """The artifact id of a local file; any other reference as it is."""
     from plumbline.core.artifacts import open_configured_store
-    from plumbline.core.local_inputs import import_path
 
     if not reference.startswith(PATH_PREFIX):
         return reference
